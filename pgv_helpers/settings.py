@@ -70,3 +70,9 @@ def chat_model() -> str:
     """Name of the model that answers questions (`PGV_CHAT_MODEL`)."""
     default = OFFLINE_CHAT_MODEL if provider() == "offline" else OPENAI_CHAT_MODEL
     return os.environ.get("PGV_CHAT_MODEL") or default
+
+
+def server_environment() -> dict[str, str]:
+    """What the server's processes get to see of the environment: no keys, no `PG…` variables."""
+    needed = ("PATH", "TZ", "SystemRoot", "TEMP", "TMP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in needed if name in os.environ} | {"LC_ALL": "C"}

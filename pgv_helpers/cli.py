@@ -1,0 +1,128 @@
+"""The command line: `pgv …`."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pgv_helpers import settings
+from pgv_helpers.errors import CourseError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The pgvector course."
+)
+console = Console()
+
+
+def main() -> None:
+    """Run the command; an error that the user can mend is its message and exit code 1."""
+    try:
+        app()
+    except CourseError as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+@app.command()
+def up() -> None:
+    """Start the embedded PostgreSQL, unless it runs."""
+    from pgv_helpers.server import course_server
+
+    course_server().start()
+    status()
+
+
+@app.command()
+def down() -> None:
+    """Stop the embedded PostgreSQL. Notebooks lose their connections; committed rows stay."""
+    from pgv_helpers.server import course_server
+
+    stopped = course_server().stop()
+    console.print("PostgreSQL is stopped." if stopped else "PostgreSQL was not running.")
+
+
+@app.command()
+def status() -> None:
+    """Show which server the course uses, and whether it runs."""
+    from pgv_helpers.db import masked
+    from pgv_helpers.server import course_server
+
+    table = Table(show_header=False, box=None)
+    if url := settings.database_url():
+        table.add_row("server", "from PGV_DATABASE_URL; the embedded one is not used")
+        table.add_row("address", masked(url))
+    else:
+        server = course_server()
+        postmaster = server.status()
+        table.add_row("server", f"running, process {postmaster.pid}" if postmaster else "stopped (`pgv up` starts it)")
+        table.add_row("data", str(server.data))
+        if postmaster:
+            table.add_row("address", f"{postmaster.host}, port {postmaster.port}")
+            table.add_row("for psql and other programs", "`pgv url` prints the address with the password")
+    console.print(table)
+
+
+@app.command()
+def url() -> None:
+    """Print the database's URL, with its password, for psql and other programs."""
+    from pgv_helpers.db import database_url
+
+    print(database_url())
+
+
+@app.command()
+def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Delete the embedded server's data and begin anew."""
+    from pgv_helpers.server import course_server
+
+    server = course_server()
+    if not yes:
+        typer.confirm(f"Stop the server and delete every table in {server.data}?", abort=True)
+    server.reset()
+    console.print("All tables are gone. The next connect() makes a new server.")
+
+
+@app.command()
+def doctor() -> None:
+    """Check Python, packages, disk, server, models and key, and say what to do."""
+    from pgv_helpers.doctor import examine
+
+    colours = {"good": "green", "warning": "yellow", "broken": "red"}
+    table = Table("", "looked at", "found", "what to do")
+    findings = []
+    with console.status("looking …"):
+        for finding in examine():
+            findings.append(finding)
+            colour = colours[finding.state]
+            table.add_row(f"[{colour}]{finding.state}[/]", finding.subject, finding.detail, finding.remedy)
+    console.print(table)
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> None:
+    """Start PostgreSQL and open JupyterLab on the first notebook. Options are JupyterLab's own."""
+    from pgv_helpers.db import connect
+
+    first = settings.COURSE_DIR / "notebooks" / "00_start_here.ipynb"
+    if not first.exists():
+        raise CourseError(
+            f"The notebooks are not at {first.parent}.\n"
+            "Install the course from a checkout: pip install -c requirements.lock -e ."
+        )
+    connect().close()
+    console.print(f"PostgreSQL is ready. It goes on when JupyterLab ends; `{sys.argv[0]} down` stops it.", markup=False)
+    arguments = [
+        f"--ServerApp.root_dir={settings.COURSE_DIR}",
+        f"--LabApp.default_url=/lab/tree/notebooks/{first.name}",
+        # Nothing leaves the machine: no news feed, no look for updates, no list of extensions.
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.extension_manager=readonly",
+        *(["--allow-root"] if settings.running_as_root() else []),
+    ]
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *arguments, *context.args])

@@ -1,0 +1,112 @@
+"""Every figure of the course, so that they look alike.
+
+Each function returns a matplotlib Figure, which a notebook shows when it is the
+last value of a cell. The colours are those of Okabe and Ito (Color Universal
+Design, 2008), which readers with colour-blindness can tell apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, BLACK = OKABE_ITO
+GREY = "#767676"
+MARKERS = "osD^vPX*"
+
+STYLE = {
+    "figure.dpi": 110,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextmanager
+def _figure(width: float, height: float):
+    """A figure of this many inches in the course's style, closed so that a notebook shows it once."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(width, height))
+        yield figure, axes
+        figure.draw_without_rendering()  # settles the layout while the style is in force
+        plt.close(figure)
+
+
+def plot_map(
+    vectors: np.ndarray,
+    categories: Sequence[str],
+    *,
+    question: np.ndarray | None = None,
+    nearest: Mapping[int, str] | None = None,
+) -> Figure:
+    """Texts as points: the two directions in which their vectors differ most (PCA).
+
+    Args:
+        vectors: shape (n, dim), a row for each text.
+        categories: n names, drawn as colours and markers.
+        question: shape (dim,), drawn as a star in the same plane.
+        nearest: row number -> label of the texts to join to the question.
+    """
+    centre = vectors.mean(axis=0)
+    axes_of_most_variance = np.linalg.svd(vectors - centre, full_matrices=False)[2][:2]
+    points = (vectors - centre) @ axes_of_most_variance.T
+    categories = np.asarray(categories)
+    with _figure(7.5, 5) as (figure, axes):
+        for colour, marker, category in zip(OKABE_ITO, MARKERS, dict.fromkeys(categories)):
+            x, y = points[categories == category].T
+            axes.scatter(x, y, s=45, color=colour, marker=marker, label=category, zorder=3)
+        if question is not None:
+            star = (question - centre) @ axes_of_most_variance.T
+            for row, label in (nearest or {}).items():
+                axes.plot(*zip(star, points[row]), color=GREY, linewidth=1, zorder=2)
+                axes.annotate(label, points[row], xytext=(6, 5), textcoords="offset points", fontsize=9)
+            axes.scatter(*star, s=260, marker="*", color="white", edgecolor="black", zorder=4)
+            axes.annotate("your question", star, xytext=(9, -14), textcoords="offset points", fontweight="bold")
+        axes.set(xticks=[], yticks=[], xlabel="first principal component", ylabel="second principal component")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        return figure
+
+
+def plot_vectors(vectors: np.ndarray, labels: Sequence[str], *, numbers: int = 64) -> Figure:
+    """The first numbers of some vectors as strips of colour, a strip for each text.
+
+    Args:
+        vectors: shape (n, dim).
+        labels: n short texts, written beside the strips.
+        numbers: how many of the dim numbers to show.
+    """
+    shown = np.asarray(vectors)[:, :numbers]
+    limit = np.abs(shown).max()
+    with _figure(7.5, 0.8 + 0.42 * len(labels)) as (figure, axes):
+        image = axes.imshow(shown, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_xlabel(f"position in the vector (the first {shown.shape[1]} of {np.shape(vectors)[1]})")
+        axes.spines[:].set_visible(False)
+        figure.colorbar(image, ax=axes, label="value", shrink=0.9)
+        return figure
+
+
+def plot_bars(values: Mapping[str, float], *, label: str, unit: str = "", log: bool = False, title: str = "") -> Figure:
+    """Named values as horizontal bars, each with its value written beside it.
+
+    Args:
+        values: name -> value, drawn from top to bottom.
+        label: what is measured, for the axis.
+        unit: for the axis and behind each value.
+        log: a logarithmic axis, for values that differ by orders of magnitude.
+    """
+    names, numbers = list(values), list(values.values())
+    with _figure(7.5, 0.9 + 0.42 * len(names)) as (figure, axes):
+        bars = axes.barh(names, numbers, color=BLUE, height=0.65, log=log)
+        axes.bar_label(bars, [f"{number:.3g} {unit}".strip() for number in numbers], padding=4)
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        axes.set(xlabel=f"{label} ({unit})" if unit else label, title=title)
+        axes.tick_params(axis="y", length=0)
+        return figure
