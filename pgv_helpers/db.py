@@ -1,6 +1,7 @@
 """Connections: to `PGV_DATABASE_URL` or else to the embedded server, ready for vectors."""
 
 import re
+import time
 from typing import TYPE_CHECKING, Literal, Sequence
 from urllib.parse import quote, urlencode
 
@@ -89,11 +90,7 @@ def connect(schema: str | None = None) -> Connection:
             create what is missing. The message says what to do.
         ServerError: when the embedded server cannot start.
     """
-    url = database_url()
-    try:
-        conn = psycopg2.connect(url, connect_timeout=CONNECT_TIMEOUT)
-    except psycopg2.OperationalError as error:
-        raise ConnectionFailed(_why_not(url, error)) from error
+    conn = _open()
     try:
         with conn, conn.cursor() as cur:
             home = _ensure_pgvector(cur)
@@ -126,6 +123,22 @@ def query(conn: Connection, statement: str, parameters: Sequence | dict | None =
         if cur.description is None:
             return pandas.DataFrame()
         return pandas.DataFrame(cur.fetchall(), columns=[column.name for column in cur.description])
+
+
+def _open() -> Connection:
+    url = database_url()
+    try:
+        return psycopg2.connect(url, connect_timeout=CONNECT_TIMEOUT)
+    except psycopg2.OperationalError as error:
+        failure = error
+    if settings.database_url() is None:
+        # The embedded server died a moment ago; once it is seen to be dead, it is started again.
+        time.sleep(1)
+        try:
+            return psycopg2.connect(database_url(), connect_timeout=CONNECT_TIMEOUT)
+        except psycopg2.OperationalError as error:
+            failure = error
+    raise ConnectionFailed(_why_not(url, failure)) from failure
 
 
 def _parse(url: str) -> dict[str, str]:

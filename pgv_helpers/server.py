@@ -258,6 +258,7 @@ class EmbeddedServer:
             process.terminate()
         psutil.wait_procs(orphans, timeout=10)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
+        (self.home / "run" / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
     def _configure(self) -> None:
         """Write course.conf: where to listen, and sizes that suit the machine's memory."""
@@ -291,9 +292,12 @@ class EmbeddedServer:
         unfinished.replace(file)
 
     def _socket_dir(self) -> Path:
-        """`run/`, or a private folder in /tmp that `run` points to when its path is too long for a socket."""
+        """`run/`, or a private folder in /tmp that `run` points to when its own path cannot be a socket's.
+
+        Such a path is too long, or holds a comma, which separates hosts for libpq.
+        """
         run = self.home / "run"
-        if len(os.fsencode(run / ".s.PGSQL.5432")) <= SOCKET_PATH_LIMIT:
+        if len(os.fsencode(run / ".s.PGSQL.5432")) <= SOCKET_PATH_LIMIT and "," not in str(run):
             self._make_private(run)
             return run
         if not run.is_dir():
@@ -306,9 +310,9 @@ class EmbeddedServer:
     def _launch(self) -> None:
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".log.old"))
-        self._run(
-            "pg_ctl", "start", "-D", self.data, "-l", self.log, "-w", "-t", str(START_TIMEOUT), "-s"
-        )
+        # pg_ctl hands these paths to a shell; relative to the home they hold no character of its grammar.
+        data, log = self.data.relative_to(self.home), self.log.relative_to(self.home)
+        self._run("pg_ctl", "start", "-D", data, "-l", log, "-w", "-t", str(START_TIMEOUT), "-s")
 
     # -- small parts -----------------------------------------------------------
 
@@ -328,7 +332,9 @@ class EmbeddedServer:
         try:
             process = psutil.Process(abs(int(pid_file_lines[0])))
             started_before_file = process.create_time() <= int(pid_file_lines[2]) + 2
-            return _name(process).startswith("postgres") and started_before_file
+            # Where no init process reaps it (in containers), a killed server stays as a zombie.
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            return alive and started_before_file and _name(process).startswith("postgres")
         except psutil.NoSuchProcess:
             return False
 

@@ -1,0 +1,74 @@
+"""One throw-away server for the whole run, so that nobody's own tables are touched.
+
+Without `PGV_DATABASE_URL` it is the embedded server in a temporary `PGV_HOME`; with
+it, a temporary database on that server. Notebooks' kernels and the workers of
+pytest-xdist inherit the environment that is set here.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2 import sql
+
+from pgv_helpers.server import EmbeddedServer
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        return
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "PGV_EMBEDDING_MODEL", "PGV_CHAT_MODEL"):
+        os.environ.pop(name, None)
+    home = tempfile.mkdtemp(prefix="pgv-test-")
+    os.environ["PGV_HOME"] = home
+    given = os.environ.pop("DATABASE_URL", "")
+    if given := os.environ.get("PGV_DATABASE_URL") or given:
+        database = f"pgv_test_{os.getpid()}"
+        _administer(given, "CREATE DATABASE {}", database)
+        config.add_cleanup(lambda: _administer(given, "DROP DATABASE {} WITH (FORCE)", database))
+        os.environ["PGV_DATABASE_URL"] = psycopg2.extensions.make_dsn(given, dbname=database)
+
+    def remove_home():
+        EmbeddedServer(Path(home)).stop()
+        shutil.rmtree(home)
+
+    config.add_cleanup(remove_home)
+
+
+def _administer(url, statement, database):
+    conn = psycopg2.connect(url)
+    conn.autocommit = True
+    with conn.cursor() as cur:
+        cur.execute(sql.SQL(statement).format(sql.Identifier(database)))
+    conn.close()
+
+
+@pytest.fixture
+def short_tmp_path():
+    """A temporary folder whose path is short enough for a socket, and that every user can pass through."""
+    folder = Path(tempfile.mkdtemp(prefix="pgv-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def embedded(short_tmp_path):
+    """An embedded server of the test's own, not yet started."""
+    server = EmbeddedServer(short_tmp_path / "home")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def password_server(tmp_path_factory):
+    """Another server: it listens on 127.0.0.1 and asks for a password, as the container does."""
+    folder = Path(tempfile.mkdtemp(prefix="pgv-tcp-", dir="/tmp"))
+    server = EmbeddedServer(folder, tcp=True)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
