@@ -144,11 +144,14 @@ def _open() -> Connection:
 def _parse(url: str) -> dict[str, str]:
     plain = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
     try:
-        return parse_dsn(plain)
+        parts = parse_dsn(plain)
+        if not parts.get("port", "0").isdigit():
+            raise psycopg2.ProgrammingError(f"the port is {parts['port']!r}, not a number")
+        return parts
     except psycopg2.ProgrammingError as error:
         raise ConnectionFailed(
             f"PGV_DATABASE_URL (or DATABASE_URL) is not a URL of PostgreSQL: {masked(url)}\n"
-            f"({str(error).strip().replace(url, masked(url))})\n"
+            f"({str(error).strip().replace(plain, masked(plain))})\n"
             "It looks like postgresql://user:password@host:5432/database. Characters such as @ or / "
             "in a password are written as %40 and %2F. Unset the variable to use the embedded server."
         ) from None
