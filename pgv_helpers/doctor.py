@@ -115,12 +115,12 @@ def key() -> Finding:
 
 def embedding_model() -> Finding:
     from pgv_helpers.models import openai_client
-    from pgv_helpers.models.client import explain_errors
+    from pgv_helpers.models.client import explained_errors
 
     name = settings.embedding_model()
     began = time.perf_counter()
     try:
-        with explain_errors():
+        with explained_errors(name):
             answer = openai_client().embeddings.create(model=name, input=["Are you there?"])
     except CourseError as error:
         detail, _, remedy = str(error).partition("\n")

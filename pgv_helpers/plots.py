@@ -60,14 +60,25 @@ def plot_map(
     with _figure(7.5, 5) as (figure, axes):
         for colour, marker, category in zip(OKABE_ITO, MARKERS, dict.fromkeys(categories)):
             x, y = points[categories == category].T
-            axes.scatter(x, y, s=45, color=colour, marker=marker, label=category, zorder=3)
+            axes.scatter(
+                x, y, s=50, color=colour, marker=marker, edgecolor=BLACK, linewidth=0.4, label=category, zorder=3
+            )
         if question is not None:
             star = (question - centre) @ axes_of_most_variance.T
             for row, label in (nearest or {}).items():
                 axes.plot(*zip(star, points[row]), color=GREY, linewidth=1, zorder=2)
-                axes.annotate(label, points[row], xytext=(6, 5), textcoords="offset points", fontsize=9)
-            axes.scatter(*star, s=260, marker="*", color="white", edgecolor="black", zorder=4)
-            axes.annotate("your question", star, xytext=(9, -14), textcoords="offset points", fontweight="bold")
+                # To the side that faces away from the star, so that its own label has room.
+                left = points[row][0] < star[0]
+                axes.annotate(
+                    label, points[row], xytext=(-8 if left else 8, -3), textcoords="offset points",
+                    horizontalalignment="right" if left else "left", fontsize=9,
+                )  # fmt: skip
+            axes.scatter(*star, s=220, marker="*", color="white", edgecolor=BLACK, zorder=4)
+            axes.annotate(
+                "your question", star, xytext=(0, 10), textcoords="offset points",
+                horizontalalignment="center", fontweight="bold",
+            )  # fmt: skip
+            axes.margins(x=0.12)
         axes.set(xticks=[], yticks=[], xlabel="first principal component", ylabel="second principal component")
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
         return figure

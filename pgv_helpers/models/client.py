@@ -100,39 +100,46 @@ def explained_errors(model: str, setting: str = "PGV_EMBEDDING_MODEL") -> Iterat
 def _explain(error: openai.OpenAIError, model: str, setting: str) -> str:
     import openai
 
-    parts = urlsplit(base_url())
-    server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    asked = server()
     said = _api_message(error)
     match error:
         case openai.AuthenticationError():
-            return (f"{server} refused the key. Check OPENAI_API_KEY, or unset it"
+            return (f"{asked} refused the key. Check OPENAI_API_KEY, or unset it"
                     f"{' and OPENAI_BASE_URL' if settings.openai_base_url() else ''} to work offline.")
         case openai.PermissionDeniedError():
-            return (f"The key may not use the model {model!r} at {server}: {said} Name another "
+            return (f"The key may not use the model {model!r} at {asked}: {said} Name another "
                     f"model in {setting}, or use another key.")
         case openai.NotFoundError():
-            return (f"{server} has no model {model!r}: {said} Name one that it has in {setting}"
+            return (f"{asked} knows no model {model!r}: {said} Name one that it knows in {setting}"
                     + (", or set OPENAI_API_KEY to use OpenAI's models."
                        if settings.provider() == "offline" else ", and check OPENAI_BASE_URL."
                        if settings.openai_base_url() else "."))
         case openai.RateLimitError(code="insufficient_quota"):
-            return (f"The account of this key has no credit left at {server}. Add credit, use "
+            return (f"The account of this key has no credit left at {asked}. Add credit, use "
                     "another key, or unset OPENAI_API_KEY to work offline.")
         case openai.RateLimitError():
-            return (f"{server} has had too many requests: {said} Wait a minute and run this again; "
+            return (f"{asked} has had too many requests: {said} Wait a minute and run this again; "
                     "what has been embedded is not sent again.")
         case openai.APITimeoutError():
-            return f"{server} did not answer in time. Check the network, then run this again."
+            return f"{asked} did not answer in time. Check the network, then run this again."
         case openai.APIConnectionError():
-            return (f"No connection to {server} ({error.__cause__ or error}). Check the network"
+            return (f"No connection to {asked} ({error.__cause__ or error}). Check the network"
                     + (" and OPENAI_BASE_URL" if settings.openai_base_url() else "")
                     + "; without OPENAI_API_KEY and OPENAI_BASE_URL you work offline.")
         case openai.APIStatusError(status_code=status) if status >= 500:
-            return (f"{server} failed (HTTP {status}): {said}"
+            return (f"{asked} failed (HTTP {status}): {said}"
                     + ("" if settings.provider() == "offline" else " Run this again later."))
         case openai.APIStatusError(status_code=status):
-            return f"{server} refused the request (HTTP {status}): {said}"
-    return f"{server}: {said}"
+            return f"{asked} refused the request (HTTP {status}): {said}"
+    return f"{asked}: {said}"
+
+
+def server() -> str:
+    """Who is asked, for messages: the URL without a password that it may hold."""
+    if settings.provider() == "offline":
+        return "The offline API"
+    parts = urlsplit(base_url())
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _api_message(error: openai.OpenAIError) -> str:

@@ -1,19 +1,24 @@
 """Text to vectors: any number of texts, in batches, each text paid for once."""
 
 import hashlib
+import re
 import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from .. import settings
 from ..errors import ModelError
-from .client import base_url, explained_errors, openai_client
+from .client import base_url, explained_errors, openai_client, server
+
+if TYPE_CHECKING:
+    import openai
 
 DIMENSIONS = {
     settings.OFFLINE_EMBEDDING_MODEL: 384,
@@ -31,6 +36,8 @@ MAX_RETRIES = 5
 PROGRESS_FROM = 200
 """A progress bar appears from this many texts on."""
 
+_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
+
 T = TypeVar("T")
 
 
@@ -41,7 +48,7 @@ def embed(texts: Sequence[str], *, model: str | None = None,
     Takes a list, a tuple, a pandas Series, an array, a generator: anything that
     yields texts. Equal texts are embedded once, and what has been embedded is
     kept in `PGV_HOME`/cache, for each URL and model: the same call again sends
-    nothing. No texts give shape (0, dimension). `model` is the settings' unless
+    nothing. No texts give shape (0, `embedding_dimension(model)`). `model` is the settings' unless
     given; `progress` shows a bar, by default from 200 texts on that are not in
     the cache.
 
@@ -58,15 +65,8 @@ def embed(texts: Sequence[str], *, model: str | None = None,
     vectors = _with_cache(lambda cache: _read(cache, list(wanted)), otherwise={})
     missing = {key: text for key, text in wanted.items() if key not in vectors}
 
-    show = progress if progress is not None else len(missing) >= PROGRESS_FROM
-    with tqdm(total=len(missing), desc="embedding", unit=" texts", leave=False,
-              disable=not (show and missing)) as bar:
-        for batch in _requests(missing):
-            fresh = dict(zip(batch, _request([missing[key] for key in batch], model)))
-            _with_cache(lambda cache: _write(cache, fresh), otherwise=None)
-            vectors |= fresh
-            bar.update(len(batch))
-
+    if missing:
+        vectors |= _send(missing, model, progress)
     lengths = sorted({len(vector) for vector in vectors.values()})
     if len(lengths) > 1:
         raise ModelError(f"The model {model!r} gave vectors of {lengths[0]} numbers and of "
@@ -106,22 +106,14 @@ def _checked(texts: Iterable[str]) -> list[str]:
         if not isinstance(text, str):
             fault = "is not a text. Convert it with str(), or leave it out"
         elif not text.strip():
-            fault = "is empty, and nothing has no meaning. Leave it out"
-        elif not _is_unicode(text):
+            fault = "is empty. Leave it out"
+        elif _HALF_CHARACTER.search(text):
             fault = ("has half a character (a lone surrogate). Repair it with "
                      'text.encode("utf-8", "replace").decode()')
         else:
             continue
-        raise ModelError(f"Text {i} of {len(texts)} {fault}: {_shown(text)}")
+        raise ModelError(f"texts[{i}] {fault}: {_shown(text)}")
     return texts
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _shown(value: object) -> str:
@@ -148,20 +140,38 @@ def _requests(texts: Mapping[bytes, str]) -> Iterator[list[bytes]]:
         yield batch
 
 
-def _request(texts: list[str], model: str) -> np.ndarray:
-    with explained_errors(model), openai_client() as client:
-        answer = client.with_options(max_retries=MAX_RETRIES).embeddings.create(input=texts, model=model)
-    vectors = [item.embedding for item in sorted(answer.data, key=lambda item: item.index)]
-    if len(vectors) != len(texts) or len(set(map(len, vectors))) != 1:
-        raise ModelError(f"{base_url()} was asked for {len(texts)} vectors and gave {len(vectors)}, "
-                         f"of {sorted(set(map(len, vectors)))} numbers. Is it an OpenAI-compatible "
-                         f"server, and {model!r} an embedding model?")
-    return np.array(vectors, np.float32)
+def _send(texts: Mapping[bytes, str], model: str, progress: bool | None) -> dict[bytes, np.ndarray]:
+    """Vectors of the texts from the provider; each request's go to the cache at once."""
+    vectors: dict[bytes, np.ndarray] = {}
+    show = len(texts) >= PROGRESS_FROM if progress is None else progress
+    with (explained_errors(model), openai_client() as client,
+          tqdm(total=len(texts), desc="embedding", unit=" texts", leave=False, disable=not show) as bar):
+        client = client.with_options(max_retries=MAX_RETRIES)
+        for batch in _requests(texts):
+            fresh = dict(zip(batch, _request(client, [texts[key] for key in batch], model)))
+            _with_cache(lambda cache: _write(cache, fresh), otherwise=None)
+            vectors |= fresh
+            bar.update(len(batch))
+    return vectors
+
+
+def _request(client: "openai.OpenAI", texts: list[str], model: str) -> np.ndarray:
+    try:
+        answer = client.embeddings.create(input=texts, model=model)
+        vectors = np.array([item.embedding for item in sorted(answer.data, key=lambda item: item.index)],
+                           np.float32)
+    except (AttributeError, TypeError, ValueError):  # no JSON, no vectors, or of several lengths
+        vectors = np.empty((0, 0))
+    if vectors.ndim != 2 or len(vectors) != len(texts):
+        raise ModelError(f"{server()} was asked for {len(texts)} vectors and did not give them. Does "
+                         f"OPENAI_BASE_URL lead to an OpenAI-compatible server, as a rule with /v1 at "
+                         f"its end, and is {model!r} an embedding model?")
+    return vectors
 
 
 # Cache ---------------------------------------------------------------------------------
 
-def _cache_path():
+def _cache_path() -> Path:
     return settings.home() / "cache" / "embeddings.sqlite"
 
 
@@ -182,7 +192,9 @@ def _with_cache(work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
                               "(key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
                 return work(cache)
         except (sqlite3.OperationalError, OSError):
-            return otherwise  # read-only, full or locked for too long: slower, not wrong
+            # Two processes that create the file lock each other out for a moment: once more.
+            # Read-only or full, it stays so: without a cache all is slower, not wrong.
+            time.sleep(0.01)
         except sqlite3.DatabaseError as error:
             aside = path.with_name(f"embeddings.broken-{time.time_ns()}.sqlite")
             try:
@@ -192,7 +204,7 @@ def _with_cache(work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
             except OSError:
                 return otherwise
             warnings.warn(f"The cache of embeddings was broken ({error}); it is now {aside}, and "
-                          "texts are embedded anew.", stacklevel=4)
+                          "texts are embedded anew.", stacklevel=3)
     return otherwise
 
 
