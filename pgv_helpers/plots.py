@@ -22,8 +22,6 @@ STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
     "figure.constrained_layout.use": True,
 }
 
@@ -103,21 +101,43 @@ def plot_vectors(vectors: np.ndarray, labels: Sequence[str], *, numbers: int = 6
         return figure
 
 
-def plot_bars(values: Mapping[str, float], *, label: str, unit: str = "", log: bool = False, title: str = "") -> Figure:
+def plot_bars(values: Mapping[str, float], *, label: str, unit: str = "") -> Figure:
     """Named values as horizontal bars, each with its value written beside it.
 
     Args:
         values: name -> value, drawn from top to bottom.
         label: what is measured, for the axis.
         unit: for the axis and behind each value.
-        log: a logarithmic axis, for values that differ by orders of magnitude.
     """
     names, numbers = list(values), list(values.values())
     with _figure(7.5, 0.9 + 0.42 * len(names)) as (figure, axes):
-        bars = axes.barh(names, numbers, color=BLUE, height=0.65, log=log)
+        bars = axes.barh(names, numbers, color=BLUE, height=0.65)
         axes.bar_label(bars, [f"{number:.3g} {unit}".strip() for number in numbers], padding=4)
         axes.invert_yaxis()
         axes.margins(x=0.15)
-        axes.set(xlabel=f"{label} ({unit})" if unit else label, title=title)
+        axes.set_xlabel(f"{label} ({unit})" if unit else label)
         axes.tick_params(axis="y", length=0)
+        return figure
+
+
+def plot_matrix(values: np.ndarray, names: Sequence[str], *, label: str) -> Figure:
+    """A value for each pair of names as a coloured square with the number in it.
+
+    Args:
+        values: shape (n, n); NaN leaves a square blank.
+        names: n names, for the rows and the columns alike.
+        label: what the values are, for the colour bar.
+    """
+    with _figure(7.5, 6) as (figure, axes):
+        image = axes.imshow(values, cmap="cividis")
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        middle = (np.nanmin(values) + np.nanmax(values)) / 2
+        for row, column in np.argwhere(~np.isnan(values)):
+            value = values[row, column]
+            colour = BLACK if value > middle else "white"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+        figure.colorbar(image, ax=axes, label=label, shrink=0.8)
         return figure
