@@ -2,7 +2,8 @@
 
 import re
 import time
-from typing import TYPE_CHECKING, Literal, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlencode
 
 import psycopg2

