@@ -115,14 +115,11 @@ def lab(context: typer.Context) -> None:
             "Install the course from a checkout: pip install -c requirements.lock -e ."
         )
     connect().close()
-    console.print(f"PostgreSQL is ready. It goes on when JupyterLab ends; `{sys.argv[0]} down` stops it.", markup=False)
+    console.print("PostgreSQL is ready. It goes on when JupyterLab ends; `pgv down` stops it.")
     arguments = [
         f"--ServerApp.root_dir={settings.COURSE_DIR}",
         f"--LabApp.default_url=/lab/tree/notebooks/{first.name}",
-        # Nothing leaves the machine: no news feed, no look for updates, no list of extensions.
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-        "--LabApp.extension_manager=readonly",
         *(["--allow-root"] if settings.running_as_root() else []),
     ]
-    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *arguments, *context.args])
+    command = [sys.executable, "-m", "jupyterlab", *arguments, *context.args]
+    os.execve(sys.executable, command, settings.lab_environment())

@@ -4,6 +4,7 @@ This is the one file that reads `os.environ`. An empty variable counts as unset.
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -76,3 +77,19 @@ def server_environment() -> dict[str, str]:
     """What the server's processes get to see of the environment: no keys, no `PG…` variables."""
     needed = ("PATH", "TZ", "SystemRoot", "TEMP", "TMP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
     return {name: os.environ[name] for name in needed if name in os.environ} | {"LC_ALL": "C"}
+
+
+def lab_environment() -> dict[str, str]:
+    """The environment of JupyterLab: its terminals find `pgv`, and it asks the network for nothing.
+
+    The folder jupyter/ switches off the news feed, the look for updates and the
+    catalogue of extensions.
+    """
+
+    def prepended(folder: Path, name: str) -> str:
+        return os.pathsep.join(filter(None, [str(folder), os.environ.get(name)]))
+
+    return os.environ | {
+        "PATH": prepended(Path(sys.executable).parent, "PATH"),
+        "JUPYTER_CONFIG_PATH": prepended(Path(__file__).parent / "jupyter", "JUPYTER_CONFIG_PATH"),
+    }

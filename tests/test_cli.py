@@ -1,5 +1,6 @@
 """The command line, as a user types it."""
 
+import json
 import os
 import re
 import subprocess
@@ -133,7 +134,9 @@ def test_lab_serves_the_first_notebook_with_postgresql_ready(environment):
                 assert time.monotonic() < deadline, shown
                 time.sleep(0.2)
         assert "JupyterLab" in page
-        assert '"disabled": true' in page[page.index('"news"') :][:40], "no news feed is asked for"
+        config = json.loads(re.search(r'(?s)id="jupyter-config-data"[^>]*>(.*?)</script>', page)[1])
+        assert config["news"] == {"disabled": True}, "no news feed is asked for"
+        assert "@jupyterlab/apputils-extension:announcements" in config["disabledExtensions"]
         assert "Start here" in fetch("/api/contents/notebooks/00_start_here.ipynb")
     finally:
         lab.terminate()
