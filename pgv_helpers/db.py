@@ -26,6 +26,9 @@ PGVECTOR_NEEDED = (0, 8)
 CONNECT_TIMEOUT = 10
 """Seconds to wait for a server that does not answer."""
 
+LOCK_TIMEOUT = "10s"
+"""A statement that waits longer for another notebook's transaction fails instead of waiting for ever."""
+
 ASYNCPG_PARAMETERS = {"host", "port", "passfile", "sslmode", "sslrootcert", "sslcert", "sslkey"}
 """What asyncpg understands of libpq's parameters; it sends the others to the server, which refuses them."""
 
@@ -83,7 +86,8 @@ def connect(schema: str | None = None) -> Connection:
 
     Returns:
         A psycopg2 connection outside of any transaction. A NumPy array may be
-        given as a parameter; a vector that is read is a `pgvector.Vector`.
+        given as a parameter; a vector that is read is a `pgvector.Vector`. A
+        statement waits at most ten seconds for a lock.
 
     Raises:
         ConnectionFailed: a server that cannot be reached or refuses the login,
@@ -94,6 +98,7 @@ def connect(schema: str | None = None) -> Connection:
     conn = _open()
     try:
         with conn, conn.cursor() as cur:
+            cur.execute("SET lock_timeout = %s", [LOCK_TIMEOUT])
             home = _ensure_pgvector(cur)
             if schema:
                 _work_in(cur, schema)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, BLACK = OKABE_ITO
 GREY = "#767676"
-MARKERS = "osD^vPX*"
+MARKERS = "osD^vPXh"
 
 STYLE = {
     "figure.dpi": 110,
