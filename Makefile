@@ -17,13 +17,13 @@ lab: .venv/lab.installed
 test: .venv/test.installed
 	$(BIN)/python -m pytest
 
-# Run the lessons again, from clean kernels, and store their outputs: make notebooks NOTEBOOKS=notebooks/02_crud.ipynb
-NOTEBOOKS ?= notebooks/*.ipynb
+# Run lessons and solutions again, from clean kernels, and store their outputs: make notebooks NOTEBOOKS=notebooks/02_crud.ipynb
+NOTEBOOKS ?= notebooks/*.ipynb solutions/*.ipynb
 notebooks: .venv/test.installed
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--ClearMetadataPreprocessor.enabled=True \
 		--ClearMetadataPreprocessor.preserve_nb_metadata_mask="{'kernelspec', ('language_info', 'name')}" \
-		--ClearMetadataPreprocessor.preserve_cell_metadata_mask="{'tags'}" $(NOTEBOOKS)
+		--ClearMetadataPreprocessor.preserve_cell_metadata_mask="{'tags', 'nbgrader'}" $(NOTEBOOKS)
 
 # The constraints of every installation: plain lines, the version that suits the oldest Python where there are two.
 lock: .venv/test.installed

@@ -6,6 +6,7 @@ _HOMES = {
     "db": ["connect", "database_url", "query"],
     "models": ["openai_client", "async_openai_client", "embed", "get_embedding", "embedding_dimension"],
     "datasets": ["load_passages"],
+    "course.notebook": ["check", "hint", "solution", "progress"],
     "plots": ["plot_map", "plot_vectors", "plot_bars", "plot_matrix"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +16,8 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The pgvector course."
 )
 console = Console()
+exercise = typer.Typer(no_args_is_help=True, help="Work on an exercise.")
+app.add_typer(exercise, name="exercise")
 
 
 def main() -> None:
@@ -123,3 +126,46 @@ def lab(context: typer.Context) -> None:
     ]
     command = [sys.executable, "-m", "jupyterlab", *arguments, *context.args]
     os.execve(sys.executable, command, settings.lab_environment())
+
+
+@app.command()
+def check(notebook: Path) -> None:
+    """Run a saved exercise in a fresh kernel and list every question."""
+    from pgv_helpers.course.shell import check_notebook, show
+
+    with console.status(f"running {notebook.name} …"):
+        outcomes, failed = check_notebook(notebook)
+    show(outcomes, failed, console)
+    if any(outcome.state != "passed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command()
+def watch() -> None:
+    """Check an exercise each time it is saved, and show the one thing to do next."""
+    from pgv_helpers.course import shell
+
+    shell.watch(console)
+
+
+@exercise.command("reset")
+def reset_exercise(name: str) -> None:
+    """Put an exercise (02, say) back to its beginning; your copy stays beside it."""
+    from pgv_helpers.course.shell import restore
+
+    restored, kept = restore(name)
+    console.print(f"{restored.name} is as it was in the beginning.", markup=False)
+    if kept:
+        console.print(f"Your work was kept as exercises/{kept.name}.", markup=False)
+
+
+@app.command()
+def build() -> None:
+    """For developers: generate exercises/ from solutions/."""
+    from pgv_helpers.course.build import build as build_exercises
+
+    changed = build_exercises()
+    for path in changed:
+        console.print(f"wrote {path.relative_to(settings.COURSE_DIR)}", markup=False)
+    if not changed:
+        console.print("Everything is in step.")

@@ -77,12 +77,13 @@ def database_url(driver: Driver = "psycopg2") -> str:
     return f"{scheme}://{login + '@' if login else ''}{address}/{name}{query}"
 
 
-def connect(schema: str | None = None) -> Connection:
+def connect(schema: str | None = None, *, connection_factory: type[Connection] | None = None) -> Connection:
     """Connect with psycopg2; the extension exists and vectors are registered.
 
     Args:
         schema: Create this schema if need be and work in it, so that a lesson's
             tables stay apart from every other's.
+        connection_factory: psycopg2's: a subclass of its connection to return.
 
     Returns:
         A psycopg2 connection outside of any transaction. A NumPy array may be
@@ -95,7 +96,7 @@ def connect(schema: str | None = None) -> Connection:
             create what is missing. The message says what to do.
         ServerError: when the embedded server cannot start.
     """
-    conn = _open()
+    conn = _open(connection_factory)
     try:
         with conn, conn.cursor() as cur:
             cur.execute("SET lock_timeout = %s", [LOCK_TIMEOUT])
@@ -131,17 +132,18 @@ def query(conn: Connection, statement: str, parameters: Sequence | dict | None =
         return pandas.DataFrame(cur.fetchall(), columns=[column.name for column in cur.description])
 
 
-def _open() -> Connection:
+def _open(factory: type[Connection] | None) -> Connection:
     url = database_url()
+    options = dict(connect_timeout=CONNECT_TIMEOUT, connection_factory=factory)
     try:
-        return psycopg2.connect(url, connect_timeout=CONNECT_TIMEOUT)
+        return psycopg2.connect(url, **options)
     except psycopg2.OperationalError as error:
         failure = error
     if settings.database_url() is None:
         # The embedded server died a moment ago; once it is seen to be dead, it is started again.
         time.sleep(1)
         try:
-            return psycopg2.connect(database_url(), connect_timeout=CONNECT_TIMEOUT)
+            return psycopg2.connect(database_url(), **options)
         except psycopg2.OperationalError as error:
             failure = error
     raise ConnectionFailed(_why_not(url, failure)) from failure

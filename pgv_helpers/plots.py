@@ -141,3 +141,23 @@ def plot_matrix(values: np.ndarray, names: Sequence[str], *, label: str) -> Figu
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
         figure.colorbar(image, ax=axes, label=label, shrink=0.8)
         return figure
+
+
+def plot_progress(points: Mapping[str, Sequence[int]]) -> Figure:
+    """What a learner has done: a bar for each exercise, filled as far as points were earned.
+
+    Args:
+        points: exercise -> (points earned, points there are).
+    """
+    names = list(points)
+    earned, total = (np.array([points[name][i] for name in names]) for i in (0, 1))
+    with _figure(7.5, 0.9 + 0.42 * len(names)) as (figure, axes):
+        axes.barh(names, total, color="#E5E5E5", height=0.65)
+        axes.barh(names, earned, color=GREEN, height=0.65)
+        for row, (some, every) in enumerate(zip(earned, total)):
+            axes.annotate(f"{some} of {every}", (every, row), xytext=(6, 0), textcoords="offset points", va="center")
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        axes.set_xlabel(f"points ({earned.sum()} of {total.sum()})")
+        axes.tick_params(axis="y", length=0)
+        return figure

@@ -1,0 +1,301 @@
+"""What a check can look at. Each expectation returns quietly or raises `Wrong` with what is wrong.
+
+A message names the aspect (type, then shape, then value, then what the
+database holds) and never the expected value itself. `what` begins the message:
+"the result", "the third row", "the table notes".
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from pgv_helpers.course.learner import Learner
+from pgv_helpers.course.verdict import Wrong
+from pgv_helpers.db import query
+
+# -- values ---------------------------------------------------------------------
+
+
+def is_a(value: Any, kinds: type | tuple[type, ...], what: str) -> None:
+    """The value is of one of these types (a bool is no int)."""
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        wanted = " or ".join(_a(kind) for kind in kinds)
+        hint = " Does the function end with a return?" if value is None else ""
+        raise Wrong(f"{what} should be {wanted}; it is {_a(type(value))}.{hint}")
+
+
+def has_length(value: Any, length: int, what: str) -> None:
+    """The value holds so many things. Says whether there are too few or too many."""
+    if len(value) != length:
+        raise Wrong(f"{what} holds {len(value)}, which is too {'few' if len(value) < length else 'many'}.")
+
+
+def is_array(value: Any, shape: tuple[int, ...], dtype: str, what: str) -> None:
+    """The value is a NumPy array of this shape and kind of number."""
+    is_a(value, np.ndarray, what)
+    if value.dtype == object:
+        raise Wrong(f"{what} is an array of objects, not of numbers.")
+    if value.shape != shape:
+        raise Wrong(f"{what} has the shape {value.shape}, not {shape}.")
+    if value.dtype != np.dtype(dtype):
+        raise Wrong(f"{what} holds numbers of type {value.dtype}, not {dtype}.")
+
+
+def close(value: Any, expected: Any, what: str, tolerance: float = 1e-6) -> None:
+    """Number by number the value is what was expected, within a tolerance relative to 1 or to the number."""
+    value, expected = np.asarray(value, float), np.asarray(expected, float)
+    if value.shape != expected.shape:
+        raise Wrong(f"{what} has the shape {value.shape}, not {expected.shape}.")
+    wrong = ~np.isclose(value, expected, rtol=tolerance, atol=tolerance)
+    if wrong.any():
+        where = "" if value.ndim == 0 else f" ({wrong.sum()} of {value.size} numbers, the first at {_first(wrong)})"
+        raise Wrong(f"{what} has a wrong value{where}.")
+
+
+def equal(value: Any, expected: Any, what: str) -> None:
+    """The value is what was expected."""
+    if value != expected:
+        raise Wrong(f"{what} is wrong.")
+
+
+def same_items(values: Iterable, expected: Iterable, what: str) -> None:
+    """The same things in any order, each as often."""
+    values, left = list(values), list(expected)
+    extra = []
+    for value in values:
+        left.remove(value) if value in left else extra.append(value)
+    if extra:
+        raise Wrong(f"{what} holds something that does not belong there: {extra[0]!r}.")
+    if left:
+        raise Wrong(f"{what} lacks {len(left)} of {len(left) + len(values)}.")
+
+
+def ordered(keys: Sequence[float], what: str, *, descending: bool = False, tolerance: float = 1e-6) -> None:
+    """The keys rise (or fall); equal ones may stand in any order."""
+    steps = np.diff(np.asarray(keys, float)) * (-1 if descending else 1)
+    if (steps < -tolerance).any():
+        first, place = "largest" if descending else "smallest", int(np.argmax(steps < -tolerance)) + 2
+        raise Wrong(f"{what} is out of order at place {place}: the {first} comes first.")
+
+
+def nearest(found: Sequence, distances: dict[Any, float], limit: int, what: str, tolerance: float = 1e-6) -> None:
+    """The found items are the `limit` nearest in order; items at equal distances may change places.
+
+    Args:
+        found: what was found, nearest first.
+        distances: the distance of every item that could be found.
+    """
+    has_length(found, min(limit, len(distances)), what)
+    if strange := [item for item in found if item not in distances]:
+        raise Wrong(f"{what} holds something that does not belong there: {strange[0]!r}.")
+    if len(set(found)) < len(found):
+        raise Wrong(f"{what} holds something twice.")
+    ordered([distances[item] for item in found], what, tolerance=tolerance)
+    best = sorted(distances.values())[: len(found)]
+    if any(abs(distances[item] - right) > tolerance for item, right in zip(found, best)):
+        raise Wrong(f"{what} is not the nearest: something nearer is missing.")
+
+
+def recall(found: Sequence[Sequence], exact: Sequence[Sequence], at_least: float, what: str) -> None:
+    """Of each query's exact neighbours enough were found: the mean share reaches `at_least` (recall@k)."""
+    has_length(found, len(exact), what)
+    shares = [len(set(some) & set(right)) / len(right) for some, right in zip(found, exact)]
+    if np.mean(shares) < at_least:
+        raise Wrong(f"{what}: the recall is {np.mean(shares):.2f}, and {at_least:.2f} is asked for.")
+
+
+# -- what the database holds -----------------------------------------------------
+
+
+def table(db: Connection, name: str) -> None:
+    """There is such a table, no view and nothing else, in the schema that the check works in."""
+    kinds = query(
+        db, "SELECT relkind FROM pg_class WHERE relname = %s AND relnamespace = current_schema()::regnamespace", [name]
+    )
+    if kinds.empty:
+        raise Wrong(f"There is no table {name}. Was it committed? Is the name right?")
+    if kinds.relkind[0] not in "rp":
+        raise Wrong(f"{name} is no table.")
+
+
+def columns(db: Connection, table_name: str, types: dict[str, str], required: Iterable[str] = ()) -> None:
+    """The table has these columns of these types (as format_type writes them); the required ones are NOT NULL."""
+    table(db, table_name)
+    found = query(
+        db,
+        """SELECT attname, format_type(atttypid, atttypmod) AS type, attnotnull AS required
+           FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped""",
+        [table_name],
+    ).set_index("attname")
+    for column, type_name in types.items():
+        if column not in found.index:
+            raise Wrong(f"The table {table_name} has no column {column}.")
+        if found.type[column] != type_name:
+            raise Wrong(f"The column {column} is of type {found.type[column]}, which is not what was asked for.")
+    for column in required:
+        if not found.required[column]:
+            raise Wrong(f"The column {column} accepts NULL.")
+
+
+def constraint(db: Connection, table_name: str, kind: str, columns: Sequence[str]) -> None:
+    """The table has a constraint on just these columns; kind is "PRIMARY KEY", "UNIQUE" or "FOREIGN KEY"."""
+    found = query(
+        db,
+        """SELECT (SELECT array_agg(attname::text) FROM pg_attribute
+                   WHERE attrelid = conrelid AND attnum = ANY(conkey)) AS columns
+           FROM pg_constraint WHERE conrelid = %s::regclass AND contype = %s""",
+        [table_name, {"PRIMARY KEY": "p", "UNIQUE": "u", "FOREIGN KEY": "f"}[kind]],
+    )
+    if not any(set(names) == set(columns) for names in found["columns"]):
+        raise Wrong(f"The table {table_name} has no {kind} on {', '.join(columns)}.")
+
+
+def rows(db: Connection, statement: str, parameters: Sequence, expected: Sequence[tuple], what: str) -> None:
+    """The query returns these rows in any order; numbers within a tolerance, vectors as lists."""
+    found = [_plain(row) for row in query(db, statement, parameters).itertuples(index=False, name=None)]
+    expected = [_plain(row) for row in expected]
+    has_length(found, len(expected), what)
+    for row in expected:
+        if not any(_alike(row, other) for other in found):
+            raise Wrong(f"{what} holds a wrong value.")
+
+
+def count(db: Connection, table_name: str, expected: int, learner: Learner) -> None:
+    """The table has so many committed rows. Says so when they were not committed."""
+    found = query(db, sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table_name))).iloc[0, 0]
+    if found != expected:
+        amount = "too few" if found < expected else "too many"
+        reason = ""
+        if learner.in_transaction:
+            reason = " A transaction is still open: was it committed?"
+        elif not learner.statements:
+            reason = " Nothing was sent over the connection that the function was given."
+        raise Wrong(f"The table {table_name} holds {found} rows, which is {amount}.{reason}")
+
+
+def committed(learner: Learner) -> None:
+    """The last call left no transaction open."""
+    if learner.in_transaction:
+        raise Wrong("A transaction is still open: nothing of it is seen by others. Commit it, or use `with conn:`.")
+
+
+@contextmanager
+def unchanged(db: Connection, tables: Iterable[str], what: str) -> Iterator[None]:
+    """The block leaves the rows of these tables as they were."""
+
+    def contents() -> dict[str, list]:
+        every = sql.SQL("SELECT t::text FROM {} AS t ORDER BY 1")
+        return {name: query(db, every.format(sql.Identifier(name))).t.tolist() for name in tables}
+
+    before = contents()
+    yield
+    for name, after in contents().items():
+        if after != before[name]:
+            raise Wrong(f"{what}: the table {name} was changed.")
+
+
+def index(
+    db: Connection, table_name: str, method: str, operator_class: str, options: dict[str, str] | None = None
+) -> str:
+    """The table has a valid index of this method and operator class, with these options; its name is returned."""
+    found = query(
+        db,
+        """SELECT pg_class.relname AS name, amname AS method, opcname AS class, indisvalid AS valid,
+                  COALESCE(reloptions, '{}') AS options
+           FROM pg_index
+           JOIN pg_class ON pg_class.oid = indexrelid
+           JOIN pg_am ON pg_am.oid = relam
+           JOIN pg_opclass ON pg_opclass.oid = indclass[0]
+           WHERE indrelid = %s::regclass""",
+        [table_name],
+    )
+    if (of_method := found[found.method == method]).empty:
+        others = f" It has: {', '.join(found.method)}." if len(found) else ""
+        raise Wrong(f"The table {table_name} has no {method} index.{others}")
+    if (of_class := of_method[of_method["class"] == operator_class]).empty:
+        found_class = of_method["class"].iloc[0]
+        raise Wrong(f"The {method} index has the operator class {found_class}, which serves another operator.")
+    if (valid := of_class[of_class.valid]).empty:
+        raise Wrong(f"The {method} index is not valid: its build did not finish. Drop it and build it again.")
+    wanted = {f"{name}={value}" for name, value in (options or {}).items()}
+    for row in valid.itertuples():
+        if wanted <= set(row.options):
+            return row.name
+    raise Wrong(f"The {method} index has the options {valid.options.iloc[0]}, not those that were asked for.")
+
+
+def uses_index(db: Connection, statement: str, name: str | None = None) -> None:
+    """The statement's plan reads an index, this one if a name is given, and does not sort the whole table."""
+    nodes = list(_nodes(_plan(db, statement)))
+    used = [node["Index Name"] for node in nodes if "Index Name" in node]
+    if not used:
+        steps = " over ".join(node["Node Type"] for node in nodes)
+        raise Wrong(f"The query uses no index; its plan is {steps}.")
+    if name and name not in used:
+        raise Wrong(f"The query uses the index {used[0]}, not {name}.")
+
+
+def reads_whole_table(db: Connection, statement: str) -> None:
+    """The statement's plan uses no index."""
+    used = [node["Index Name"] for node in _nodes(_plan(db, statement)) if "Index Name" in node]
+    if used:
+        raise Wrong(f"The query uses the index {used[0]}.")
+
+
+# -- what the learner's code sent -------------------------------------------------
+
+
+def statements(learner: Learner, kind: str, at_most: int = 1) -> str:
+    """Between one and `at_most` statements of this kind (INSERT, SELECT, …) were sent; the last is returned."""
+    sent = [text for text in learner.statements if re.match(rf"\s*(WITH\b.*)?{kind}\b", text, re.I | re.S)]
+    if not sent:
+        raise Wrong(f"No {kind} was sent over the connection that the function was given.")
+    if len(sent) > at_most:
+        wanted = "one is enough" if at_most == 1 else f"{at_most} are enough"
+        raise Wrong(f"{len(sent)} statements of {kind} were sent; {wanted}.")
+    return sent[-1]
+
+
+def _plan(db: Connection, statement: str) -> dict:
+    with db.cursor() as cur:
+        try:
+            cur.execute(b"EXPLAIN (FORMAT JSON) " + statement.encode())  # bytes: a % in it stands for itself
+        except psycopg2.Error as error:
+            raise Wrong(f"The query cannot be planned: {error}") from error
+        return cur.fetchone()[0][0]["Plan"]
+
+
+def _nodes(plan: dict) -> Iterator[dict]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from _nodes(child)
+
+
+def _plain(row: tuple) -> tuple:
+    return tuple(tuple(value.to_list()) if hasattr(value, "to_list") else value for value in row)
+
+
+def _alike(row: tuple, other: tuple) -> bool:
+    def same(a, b) -> bool:
+        if isinstance(a, (float, tuple, np.ndarray)):
+            return np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-6, atol=1e-6)
+        return a == b
+
+    return len(row) == len(other) and all(map(same, row, other))
+
+
+def _first(wrong: np.ndarray) -> Any:
+    place = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return f"place {place[0]}" if len(place) == 1 else f"position {place}"
+
+
+def _a(kind: type) -> str:
+    name = {type(None): "None", str: "str"}.get(kind, kind.__name__)
+    return name if kind is type(None) else f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}"

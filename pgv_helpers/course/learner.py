@@ -1,0 +1,199 @@
+"""The learner, as a check sees one: functions to call, and a connection that they work with."""
+
+import copy
+import linecache
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Protocol
+
+import psycopg2.errors
+from psycopg2 import extensions
+
+from pgv_helpers.course.verdict import NotSolved, Wrong
+from pgv_helpers.db import connect
+
+CALL_SECONDS = 10
+"""How long one call of a learner's function may take."""
+
+
+class Learner(Protocol):
+    """What a check may ask of a learner, in the notebook and in the grader alike.
+
+    Attributes:
+        conn: stands for the learner's own connection; pass it as an argument.
+        statements: what the functions sent over it since the last `call` or `error` began.
+        in_transaction: whether the last call left a transaction open.
+    """
+
+    conn: Any
+    statements: list[str]
+    in_transaction: bool
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        """Call a function of the learner's and return what it returns.
+
+        Raises:
+            NotSolved: the function is still the stub.
+            Wrong: it is missing, it raised an exception, or it took too long.
+        """
+
+    def error(self, function: str, *arguments: Any) -> type[Exception] | None:
+        """Call a function that is expected to fail, and return the kind of its exception (None: it returned)."""
+
+
+class NotebookLearner:
+    """A learner whose functions live in this process, in the namespace of a notebook.
+
+    Args:
+        namespace: the notebook's global names.
+        schema: the schema that its connection works in.
+        seconds: how long a call may take.
+    """
+
+    def __init__(self, namespace: dict[str, Any], schema: str, seconds: float = CALL_SECONDS):
+        self.namespace = namespace
+        self.seconds = seconds
+        self.conn = connect(schema, connection_factory=RecordingConnection)
+        with self.conn, self.conn.cursor() as cur:
+            # A statement that waits in the server does not notice the time limit here.
+            cur.execute("SET statement_timeout = %s", [int(seconds * 1000)])
+
+    @property
+    def statements(self) -> list[str]:
+        return self.conn.statements
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.conn.info.transaction_status != extensions.TRANSACTION_STATUS_IDLE
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        try:
+            return self._run(function, arguments)
+        except Exception as error:
+            raise self._explained(function, error) from error
+
+    def error(self, function: str, *arguments: Any) -> type[Exception] | None:
+        try:
+            self._run(function, arguments)
+        except (Wrong, NotSolved, NotImplementedError, psycopg2.errors.QueryCanceled) as error:
+            raise self._explained(function, error) from error
+        except Exception as error:
+            return type(error)
+        return None
+
+    def close(self) -> None:
+        self.conn.close()
+
+    def _run(self, name: str, arguments: tuple) -> Any:
+        function = self.namespace.get(name)
+        if function is None:
+            raise Wrong(f"There is no function {name} yet. Run the cell that defines it, then check again.")
+        if not callable(function):
+            raise Wrong(f"{name} is no function: the name stands for a {type(function).__name__}. Define it again.")
+        if self.conn.closed:
+            raise Wrong("The connection was closed. Leave that to whoever opened it.")
+        self.conn.statements.clear()
+        # Copies, so that what the function does to them does not reach the check.
+        own = [argument if argument is self.conn else copy.deepcopy(argument) for argument in arguments]
+        try:
+            with time_limit(self.seconds):
+                return function(*own)
+        except TimeIsUp:
+            raise Wrong(self._too_long(name)) from None
+        except SystemExit:
+            raise Wrong(f"{name} ends the whole program (exit or quit). Return instead.") from None
+
+    def _explained(self, name: str, error: Exception) -> Exception:
+        if isinstance(error, (Wrong, NotSolved)):
+            return error
+        if isinstance(error, NotImplementedError):
+            return NotSolved()
+        if isinstance(error, psycopg2.errors.QueryCanceled):
+            return Wrong(self._too_long(name))
+        said = str(error).strip() or "(no message)"
+        places = [f"in {place}" for place in self._places(error.__traceback__)]
+        return Wrong("\n".join([f"{name} raised {type(error).__name__}: {said}", *places]))
+
+    def _too_long(self, name: str) -> str:
+        return (
+            f"{name} did not finish within {self.seconds:g} seconds.\n"
+            "Is there a loop that never ends, or a statement that waits for a lock?"
+        )
+
+    def _places(self, traceback: TracebackType | None) -> Iterator[str]:
+        """The learner's own lines on the way to an exception, the outermost first."""
+        while traceback:
+            code, line = traceback.tb_frame.f_code, traceback.tb_lineno
+            if traceback.tb_frame.f_globals is self.namespace:
+                text = linecache.getline(code.co_filename, line).strip()
+                yield f"{code.co_name}, line {line}: {text}".rstrip(": ")
+            traceback = traceback.tb_next
+
+
+class RecordingConnection(extensions.connection):
+    """A psycopg2 connection that remembers the statements sent over it."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.statements: list[str] = []
+
+    def cursor(self, *arguments, **options):
+        wanted = options.pop("cursor_factory", None) or self.cursor_factory or extensions.cursor
+        return super().cursor(*arguments, cursor_factory=_recording(wanted), **options)
+
+
+def _recording(kind: type) -> type:
+    """The kind of cursor, so that each statement it sends is remembered by its connection."""
+
+    class RecordingCursor(kind):
+        def _remember(self, send: Callable, *arguments):
+            try:
+                return send(*arguments)
+            finally:
+                if self.query:
+                    self.connection.statements.append(self.query.decode(errors="replace"))
+
+        def execute(self, statement, parameters=None):
+            return self._remember(super().execute, statement, parameters)
+
+        def executemany(self, statement, rows):
+            for row in rows:
+                self.execute(statement, row)
+
+        def copy_expert(self, statement, file, *more):
+            return self._remember(super().copy_expert, statement, file, *more)
+
+    return RecordingCursor
+
+
+class TimeIsUp(BaseException):
+    """The time limit of a call; no `Exception`, which a learner's code may catch."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeIsUp in the block after so many seconds, and every half second from then on until it ends.
+
+    It works by a signal, so without effect outside of the main thread, and on
+    Windows, which has none.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    running = True
+
+    def expire(number, frame):
+        if running:
+            raise TimeIsUp
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
+    try:
+        yield
+    finally:
+        running = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)

@@ -1,0 +1,1 @@
+"""One file for each exercise: its questions, each with its check."""
