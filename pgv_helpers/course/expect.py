@@ -297,5 +297,7 @@ def _first(wrong: np.ndarray) -> Any:
 
 
 def _a(kind: type) -> str:
-    name = {type(None): "None", str: "str"}.get(kind, kind.__name__)
-    return name if kind is type(None) else f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}"
+    if kind is type(None):
+        return "None"
+    name = "NumPy array" if kind is np.ndarray else kind.__name__
+    return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}"

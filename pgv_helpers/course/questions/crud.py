@@ -257,8 +257,10 @@ def search_notes(learner, db, rng) -> Iterator[str]:
     # Of different lengths, so that Euclidean distance and inner product rank otherwise than cosine distance.
     rows = [(title, content, vector * rng.uniform(0.1, 10)) for title, content, vector in rows]
     categories = [HOSTILE if place % 2 else "calm" for place in range(30)]
-    make_table(db, rows, dimension, category=categories)
     wanted = (rng.normal(size=dimension) * 3).astype(np.float32)
+    # The nearest of each category is the nearest of all for whoever forgets the category.
+    rows[:2] = [(*row[:2], wanted * factor) for row, factor in zip(rows, (np.float32(2), np.float32(0.5)))]
+    make_table(db, rows, dimension, category=categories)
     found_right = "the nearest of a category come first, with their cosine distances"
     hostile_right = "a hostile category is a category like any other"
     for category, limit, right in (("calm", 4, found_right), (HOSTILE, 6, hostile_right)):
@@ -274,12 +276,26 @@ def search_notes(learner, db, rng) -> Iterator[str]:
             for (title, _, vector), group in zip(rows, categories)
             if group == category
         }
+        _expect_cosine_distances(returned, {title: vector for title, _, vector in rows}, wanted)
         expect.nearest([title for title, _ in returned], distances, limit, "The result")
         expected = [distances[title] for title, _ in returned]
         expect.close([distance for _, distance in returned], expected, "The distances", tolerance=1e-5)
         yield right
     expect.equal(learner.call("search_notes", learner.conn, "none such", wanted, 3), [], "The result for no category")
     yield "a category without notes gives an empty list"
+
+
+def _expect_cosine_distances(found: list[tuple], vectors: dict[str, np.ndarray], wanted: np.ndarray) -> None:
+    """The numbers beside the titles are not those of another measure."""
+    others = {
+        "Euclidean distances": lambda vector: np.linalg.norm(vector - wanted),
+        "negative inner products": lambda vector: -vector @ wanted,
+        "cosine similarities": lambda vector: 1 - _cosine_distance(vector, wanted),
+    }
+    for name, measure in others.items():
+        numbers = [measure(vectors[title]) for title, _ in found if title in vectors]
+        if numbers and np.allclose([number for _, number in found], numbers, rtol=1e-4, atol=1e-4):
+            raise expect.Wrong(f"The numbers beside the titles are {name}, not cosine distances.")
 
 
 def _cosine_distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,0 +1,108 @@
+"""Every question of the course, in both directions."""
+
+import linecache
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as xml
+from importlib import import_module
+
+import nbformat
+import pytest
+
+from pgv_helpers.course.build import EXERCISES, SOLUTIONS
+from pgv_helpers.course.notebook import outcome_of, solution_code
+from pgv_helpers.course.question import all_questions
+from pgv_helpers.settings import COURSE_DIR
+
+QUESTIONS = all_questions()
+IMPORTS = "import numpy as np\nimport psycopg2\nfrom psycopg2.extras import execute_values\n"
+
+
+def wrong_answers(question):
+    module = import_module(f"tests.wrong_answers.{question.name.split('.')[0]}")
+    return module.WRONG_ANSWERS.get(question.name, {})
+
+
+def namespace(code):
+    """The global names after a cell with this code was run."""
+    text, names = IMPORTS + code, {}
+    file = f"<cell {hash(text)}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    exec(compile(text, file, "exec"), names)
+    return names
+
+
+EACH_WRONG = [
+    pytest.param(question, *answer, id=f"{question.name}: {label}")
+    for question in QUESTIONS.values()
+    for label, answer in wrong_answers(question).items()
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+def test_a_question_has_all_that_it_needs(question):
+    assert question.points > 0 and question.objective and question.check
+    assert 1 <= len(question.hints) <= 3
+    answers = wrong_answers(question)
+    assert len(answers) >= 3, "at least three typical wrong answers"
+    assert len({words for _, words in answers.values()}) >= 3, "each with a message of its own"
+    for folder, call in ((SOLUTIONS, "### BEGIN SOLUTION"), (EXERCISES, "raise NotImplementedError()")):
+        cells = nbformat.read(folder / f"{question.exercise}.ipynb", as_version=4).cells
+        metadata = [cell.metadata.nbgrader for cell in cells if "nbgrader" in cell.metadata]
+        assert {"grade_id": f"check-{question.grade_id}", "points": question.points}.items() <= {
+            key: value
+            for item in metadata
+            if item.grade_id == f"check-{question.grade_id}"
+            for key, value in item.items()
+        }.items()
+        assert any(call in cell.source for cell in cells if cell.metadata.get("nbgrader", {}).get("solution"))
+
+
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+def test_the_solution_passes_whatever_the_random_inputs_are(question):
+    for _ in range(5):
+        outcome = outcome_of(question, namespace(solution_code(question)))
+        assert outcome.state == "passed", outcome.message
+
+
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+def test_a_missing_function_is_named(question):
+    outcome = outcome_of(question, {})
+    assert outcome.state == "wrong" and "There is no function" in outcome.message
+
+
+@pytest.mark.parametrize("question, code, words", EACH_WRONG)
+def test_a_wrong_answer_gets_its_own_message(question, code, words):
+    outcome = outcome_of(question, namespace(code))
+    assert outcome.state == "wrong"
+    assert re.search(words, outcome.message), outcome.message
+
+
+@pytest.fixture(params=sorted({question.exercise for question in QUESTIONS.values()}))
+def exercise(request):
+    return request.param
+
+
+def through_nbval(folder, exercise, tmp_path):
+    """Run a notebook through nbval; the sources of the cells that failed."""
+    report = tmp_path / "report.xml"
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-n", "0", "-q"]
+    notebook = folder / f"{exercise}.ipynb"
+    subprocess.run(
+        [*command, "-p", "no:cacheprovider", f"--junitxml={report}", "--noconftest", notebook],
+        cwd=COURSE_DIR, capture_output=True, timeout=300,
+    )  # fmt: skip
+    cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+    cases = xml.parse(report).getroot().findall(".//testcase")
+    assert len(cases) == len(cells)
+    return [cell.source for cell, case in zip(cells, cases) if case.find("failure") is not None]
+
+
+def test_the_solved_notebook_passes_every_check(exercise, tmp_path):
+    assert through_nbval(SOLUTIONS, exercise, tmp_path) == []
+
+
+def test_the_unsolved_notebook_fails_every_check_and_nothing_else(exercise, tmp_path):
+    checks = [f'check("{question.name}")' for question in QUESTIONS.values() if question.exercise == exercise]
+    assert through_nbval(EXERCISES, exercise, tmp_path) == checks
