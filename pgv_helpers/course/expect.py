@@ -252,14 +252,22 @@ def reads_whole_table(db: Connection, statement: str) -> None:
 # -- what the learner's code sent -------------------------------------------------
 
 
-def statements(learner: Learner, kind: str, at_most: int = 1) -> str:
-    """Between one and `at_most` statements of this kind (INSERT, SELECT, …) were sent; the last is returned."""
-    sent = [text for text in learner.statements if re.match(rf"\s*(WITH\b.*)?{kind}\b", text, re.I | re.S)]
+def statements(learner: Learner, command: str, at_most: int = 1) -> str:
+    """Between one and `at_most` statements of this command (INSERT, SELECT, …) were sent; the last one's text.
+
+    A DELETE within a WITH counts as a DELETE, although the command is then a SELECT.
+    """
+
+    def does(text: str, ran: str) -> bool:
+        inside = re.match(r"\s*WITH\b", text, re.I) and re.search(rf"\b{command}\b", text, re.I)
+        return ran == command or bool(command != "SELECT" and inside)
+
+    sent = [text for text, ran in learner.statements if does(text, ran)]
     if not sent:
-        raise Wrong(f"No {kind} was sent over the connection that the function was given.")
+        raise Wrong(f"No {command} was sent over the connection that the function was given.")
     if len(sent) > at_most:
         wanted = "one is enough" if at_most == 1 else f"{at_most} are enough"
-        raise Wrong(f"{len(sent)} statements of {kind} were sent; {wanted}.")
+        raise Wrong(f"{len(sent)} statements of {command} were sent; {wanted}.")
     return sent[-1]
 
 
@@ -284,7 +292,7 @@ def _plain(row: tuple) -> tuple:
 
 def _alike(row: tuple, other: tuple) -> bool:
     def same(a, b) -> bool:
-        if isinstance(a, (float, tuple, np.ndarray)):
+        if isinstance(a, (float, tuple, list, np.ndarray)):
             return np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-6, atol=1e-6)
         return a == b
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import psycopg2.errors
 from psycopg2 import extensions
@@ -17,6 +17,13 @@ from pgv_helpers.db import connect
 
 CALL_SECONDS = 10
 """How long one call of a learner's function may take."""
+
+
+class Statement(NamedTuple):
+    """A statement as it was sent, and the command that PostgreSQL says it ran ("INSERT"; empty if it failed)."""
+
+    text: str
+    command: str
 
 
 class Learner(Protocol):
@@ -29,7 +36,7 @@ class Learner(Protocol):
     """
 
     conn: Any
-    statements: list[str]
+    statements: list[Statement]
     in_transaction: bool
 
     def call(self, function: str, *arguments: Any) -> Any:
@@ -62,7 +69,7 @@ class NotebookLearner:
             cur.execute("SET statement_timeout = %s", [int(seconds * 1000)])
 
     @property
-    def statements(self) -> list[str]:
+    def statements(self) -> list[Statement]:
         return self.conn.statements
 
     @property
@@ -138,7 +145,7 @@ class RecordingConnection(extensions.connection):
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.statements: list[str] = []
+        self.statements: list[Statement] = []
 
     def cursor(self, *arguments, **options):
         wanted = options.pop("cursor_factory", None) or self.cursor_factory or extensions.cursor
@@ -150,11 +157,14 @@ def _recording(kind: type) -> type:
 
     class RecordingCursor(kind):
         def _remember(self, send: Callable, *arguments):
+            command = ""
             try:
-                return send(*arguments)
+                result = send(*arguments)
+                command = (self.statusmessage or "").partition(" ")[0]
+                return result
             finally:
                 if self.query:
-                    self.connection.statements.append(self.query.decode(errors="replace"))
+                    self.connection.statements.append(Statement(self.query.decode(errors="replace"), command))
 
         def execute(self, statement, parameters=None):
             return self._remember(super().execute, statement, parameters)

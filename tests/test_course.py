@@ -1,0 +1,329 @@
+"""The engine: calling a learner's functions, progress, hints, solutions, and how it looks in a notebook."""
+
+import json
+import subprocess
+import sys
+import textwrap
+import time
+
+import nbformat
+import numpy as np
+import psycopg2
+import pytest
+from nbclient import NotebookClient
+from psycopg2.extras import RealDictCursor, execute_values
+
+from pgv_helpers import hint, query, solution
+from pgv_helpers.course import progress
+from pgv_helpers.course.judge import judge, scratch_schema
+from pgv_helpers.course.learner import NotebookLearner
+from pgv_helpers.course.question import Question, find_question, questions_of
+from pgv_helpers.course.verdict import CheckFailed, NotSolved, Outcome, Wrong
+from pgv_helpers.errors import CourseError
+
+
+@pytest.fixture
+def learn():
+    """A function that makes a learner from code."""
+    with scratch_schema() as (db, schema):
+        learners = []
+
+        def make(code, seconds=2.0):
+            namespace = {"np": np, "execute_values": execute_values, "RealDictCursor": RealDictCursor}
+            exec(compile(textwrap.dedent(code), "<cell>", "exec"), namespace)
+            learners.append(NotebookLearner(namespace, schema, seconds))
+            return learners[-1]
+
+        make.db = db
+        yield make
+        for learner in learners:
+            learner.close()
+
+
+# -- calls ----------------------------------------------------------------------
+
+
+def test_a_call_returns_what_the_function_returns(learn):
+    assert learn("def f(a, b): return a + b").call("f", 1, 2) == 3
+
+
+def test_a_function_cannot_change_the_checks_own_data(learn):
+    data = [np.zeros(2)]
+    learn("def f(data): data[0][:] = 9; data.clear()").call("f", data)
+    assert data[0].tolist() == [0, 0]
+
+
+def test_a_stub_is_not_solved(learn):
+    with pytest.raises(NotSolved):
+        learn("def f(): raise NotImplementedError()").call("f")
+
+
+@pytest.mark.parametrize(
+    "code, words",
+    [
+        ("", "There is no function f yet. Run the cell that defines it"),
+        ("f = 3", "f is no function: the name stands for a int. Define it again."),
+        ("def f(): exit()", r"f ends the whole program \(exit or quit\). Return instead."),
+        ("def f(a): pass", r"f raised TypeError: f\(\) missing 1 required positional argument"),
+        ("def f(): return {}['key']", "f raised KeyError: 'key'\nin f, line 1"),
+        ("def f(): return np.zeros(2).reshape(3)", "f raised ValueError: cannot reshape(.|\n)*in f, line 1$"),
+    ],
+)
+def test_what_goes_wrong_in_a_function_is_told_with_its_own_lines_only(learn, code, words):
+    with pytest.raises(Wrong, match=words):
+        learn(code).call("f")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "while True: pass",
+        "import time; time.sleep(60)",
+        "while True:\n        try: x = 1\n        except Exception: pass",
+    ],
+)
+def test_an_endless_loop_ends_with_a_message(learn, body):
+    learner = learn(f"def f():\n    {body}\ndef g(): return 1", seconds=0.5)
+    began = time.monotonic()
+    with pytest.raises(Wrong, match="f did not finish within 0.5 seconds.\nIs there a loop that never ends"):
+        learner.call("f")
+    assert time.monotonic() - began < 5
+    assert learner.call("g") == 1
+
+
+def test_a_statement_that_never_ends_ends_with_a_message(learn):
+    learner = learn("def f(conn): conn.cursor().execute('SELECT pg_sleep(60)')", seconds=0.5)
+    with pytest.raises(Wrong, match="f did not finish within 0.5 seconds"):
+        learner.call("f", learner.conn)
+
+
+def test_an_expected_error_is_returned(learn):
+    learner = learn(
+        "def fails(conn):\n with conn, conn.cursor() as cur: cur.execute('SELECT 1/0')\n"
+        "def returns(conn): return 1\ndef stub(conn): raise NotImplementedError()"
+    )
+    assert issubclass(learner.error("fails", learner.conn), psycopg2.errors.DivisionByZero)
+    assert learner.error("returns", learner.conn) is None
+    with pytest.raises(NotSolved):
+        learner.error("stub", learner.conn)
+
+
+def test_the_statements_of_a_call_are_known_however_they_were_sent(learn):
+    learn.db.cursor().execute("CREATE TABLE t (a int)")
+    learner = learn("""
+        import io
+        def f(conn):
+            with conn, conn.cursor() as cur:
+                cur.execute("SELECT %s", ["it's"])
+                cur.executemany("INSERT INTO t VALUES (%s)", [[1], [2]])
+                execute_values(cur, "INSERT INTO t VALUES %s", [[3], [4]])
+                cur.copy_expert("COPY t FROM STDIN", io.StringIO("5\\n"))
+            with conn, conn.cursor(cursor_factory=RealDictCursor) as cur:
+                cur.execute("SELECT 2 AS two")
+                return cur.fetchone()["two"]
+        def g(conn): pass
+    """)
+    assert learner.call("f", learner.conn) == 2
+    assert [text for text, _ in learner.statements] == [
+        "SELECT 'it''s'",
+        "INSERT INTO t VALUES (1)",
+        "INSERT INTO t VALUES (2)",
+        "INSERT INTO t VALUES (3),(4)",
+        "COPY t FROM STDIN",
+        "SELECT 2 AS two",
+    ]
+    assert {command for _, command in learner.statements} == {"SELECT", "INSERT", "COPY"}
+    assert query(learn.db, "SELECT sum(a) AS sum FROM t")["sum"][0] == 15
+    learner.call("g", learner.conn)
+    assert learner.statements == []
+
+
+# -- verdicts -------------------------------------------------------------------
+
+
+def a_question(check):
+    return Question("test.question", "00_test", 2, "objective", ("hint",), check)
+
+
+def outcome(learn, code, check):
+    return judge(a_question(check), learn(code), learn.db, np.random.default_rng(0))
+
+
+def test_the_first_thing_that_is_wrong_ends_the_check(learn):
+    def check(learner, db, rng):
+        yield "one"
+        raise Wrong("two is wrong")
+        yield "three"
+
+    assert outcome(learn, "", check) == Outcome("test.question", "wrong", 2, ["one"], "two is wrong")
+
+
+def test_a_table_that_the_learner_locked_or_dropped_is_the_learners_fault(learn):
+    def check(learner, db, rng):
+        db.cursor().execute("CREATE TABLE IF NOT EXISTS t (a int)")
+        learner.call("f", learner.conn)
+        db.cursor().execute("SELECT * FROM t")
+        yield "looked"
+
+    locks = outcome(learn, "def f(conn): conn.cursor().execute('LOCK TABLE t')", check)
+    assert locks.state == "wrong" and "left a transaction open that locks the table" in locks.message
+    drops = outcome(learn, "def f(conn):\n with conn: conn.cursor().execute('ROLLBACK; DROP TABLE t')", check)
+    assert drops.state == "wrong"
+
+
+def test_outcomes_in_lines_and_in_a_notebook():
+    passed = Outcome("q.<b>", "passed", 1, ["right & proper"])
+    assert passed._repr_mimebundle_()["text/plain"] == "✓ q.<b>: 1 point\n  ✓ right & proper"
+    assert "q.&lt;b&gt;" in passed._repr_mimebundle_()["text/html"]
+    assert "right &amp; proper" in passed._repr_mimebundle_()["text/html"]
+    wrong = CheckFailed(Outcome("q.a", "wrong", 1, ["first"], "second\nin f, line 3"))
+    lines = wrong._render_traceback_()
+    assert len(lines) == 5 and "✓" in lines[1] and "second" in lines[2] and 'hint("q.a")' in lines[4]
+    assert isinstance(wrong, AssertionError) and str(wrong) == "second\nin f, line 3"
+    assert len(CheckFailed(Outcome("q.a", "unsolved", 1))._render_traceback_()) == 1
+
+
+def test_names_that_are_not_there_bring_those_that_are_like_them():
+    with pytest.raises(CourseError, match="no question 'crud.insert_note'. Did you mean 'crud.insert_notes'"):
+        find_question("crud.insert_note")
+    with pytest.raises(CourseError, match="no exercise '99_nothing'. There are: 02_crud"):
+        questions_of("99_nothing")
+
+
+# -- progress, hints, solutions ----------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("PGV_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def remember(state, question="crud.search_notes"):
+    progress.remember(Outcome(question, state, 1))
+
+
+def test_attempts_are_counted_stubs_are_none_and_passed_stays_passed(home):
+    for state in ("unsolved", "wrong", "passed", "wrong"):
+        remember(state)
+    record = progress.read()["crud.search_notes"]
+    assert record["attempts"] == 3 and progress.has_passed("crud.search_notes")
+
+
+def test_two_processes_at_once_lose_nothing(home):
+    code = (
+        "from pgv_helpers.course import progress; from pgv_helpers.course.verdict import Outcome\n"
+        "for i in range(40): progress.remember(Outcome('q', 'wrong', 1))"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert progress.read()["q"]["attempts"] == 120
+    assert [file.name for file in home.iterdir() if file.suffix == ".unfinished"] == []
+
+
+@pytest.mark.parametrize("text", ["{half", "[1, 2]", '{"q": 3}', "\udcff"])
+def test_a_broken_state_file_is_set_aside_with_a_message(home, text):
+    home.mkdir()
+    progress.progress_file().write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.warns(UserWarning, match="could not be read. The file was kept as"):
+        remember("passed")
+    kept = [file for file in home.iterdir() if file.name.startswith("progress.broken-")]
+    assert kept[0].read_bytes() == text.encode("utf-8", "surrogateescape")
+    assert progress.has_passed("crud.search_notes")
+
+
+def test_the_state_is_one_readable_file(home):
+    remember("passed")
+    state = json.loads((home / "progress.json").read_text())
+    assert list(state) == ["crud.search_notes"] and set(state["crud.search_notes"]) == {"attempts", "passed"}
+
+
+def test_hints_come_one_after_the_other_and_the_last_again(home, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr("pgv_helpers.course.notebook.display", lambda thing: shown.append(thing.data))
+    for _ in range(4):
+        hint("crud.search_notes")
+    assert [text[:17] for text in shown] == [f"**Hint {n} of 3.** "[:17] for n in (1, 2, 3, 3)]
+    assert shown[2] == shown[3] and len(set(shown)) == 3 and "last one" in shown[2]
+
+
+def test_the_solution_is_shown_after_passing_and_not_before(home, monkeypatch):
+    shown = []
+    monkeypatch.setattr("pgv_helpers.course.notebook.display", lambda thing: shown.append(thing.data))
+    with pytest.raises(CourseError, match='Pass the question first; until then there is hint\\("crud.search_notes"\\)'):
+        solution("crud.search_notes")
+    remember("passed")
+    solution("crud.search_notes")
+    assert "def search_notes" in shown[0] and "SOLUTION" not in shown[0]
+
+
+def test_progress_is_a_picture_by_exercise_and_points(home):
+    from pgv_helpers import progress as draw
+
+    remember("passed")
+    texts = {text.get_text() for text in draw().findobj(lambda artist: hasattr(artist, "get_text"))}
+    total = sum(question.points for question in questions_of("02_crud"))
+    assert f"3 of {total}" in texts and "02_crud" in texts
+
+
+# -- in a real kernel ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    """Run cells in one kernel, as JupyterLab does: each returns its outputs."""
+    notebook = nbformat.v4.new_notebook()
+    client = NotebookClient(notebook, allow_errors=True, kernel_name="python3", timeout=60)
+
+    def run(source):
+        notebook.cells.append(nbformat.v4.new_code_cell(source))
+        return client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1).outputs
+
+    with client.setup_kernel():
+        run("import numpy as np\nfrom psycopg2.extras import execute_values\nfrom pgv_helpers import check")
+        yield run
+
+
+def test_a_failure_is_drawn_without_a_traceback_and_counts_as_an_assertion(kernel):
+    kernel("def delete_notes(conn, titles):\n    names = sorted(titles)\n    return names[99]")
+    [output] = kernel('check("crud.delete_notes")')
+    assert output.output_type == "error" and output.ename == "CheckFailed"
+    drawn = "\n".join(output.traceback)
+    assert "delete_notes raised IndexError" in drawn and "in delete_notes, line 3: return names[99]" in drawn
+    assert "pgv_helpers" not in drawn and "Traceback" not in drawn and "site-packages" not in drawn
+    [output] = kernel('try: check("crud.delete_notes")\nexcept AssertionError as error: print("seen")')
+    assert output.text == "seen\n"
+
+
+def test_a_stub_gets_one_quiet_line(kernel):
+    kernel("def delete_notes(conn, titles):\n    raise NotImplementedError()")
+    [output] = kernel('check("crud.delete_notes")')
+    assert len(output.traceback) == 1 and "not solved yet" in output.traceback[0]
+
+
+def test_a_pass_is_displayed_and_is_no_value_of_the_cell(kernel):
+    kernel(
+        "def create_notes(conn, dimension):\n"
+        "  with conn, conn.cursor() as cur:\n"
+        "    cur.execute('''CREATE TABLE notes ("
+        "id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL UNIQUE, content text NOT NULL, "
+        "embedding vector(%s) NOT NULL)''', [dimension])"
+    )
+    [output] = kernel('check("crud.create_notes")')
+    assert output.output_type == "display_data" and "✓ crud.create_notes" in output.data["text/plain"]
+
+
+def test_an_endless_loop_leaves_the_kernel_alive(kernel):
+    kernel("from pgv_helpers.course import learner\nlearner.NotebookLearner.__init__.__defaults__ = (1,)")
+    kernel("def delete_notes(conn, titles):\n    while True: pass")
+    [output] = kernel('check("crud.delete_notes")')
+    assert "did not finish within 1 seconds" in output.evalue
+    [output] = kernel("print(1 + 1)")
+    assert output.text == "2\n"
+
+
+def test_an_error_of_the_course_is_its_message(kernel):
+    [output] = kernel('check("crud.delete")')
+    assert output.traceback == [
+        "UnknownQuestion: There is no question 'crud.delete'. Did you mean " + output.evalue.split("Did you mean ")[1]
+    ]

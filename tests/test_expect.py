@@ -1,0 +1,182 @@
+"""What a check can look at: each expectation accepts what is right, and says of what is wrong what it is."""
+
+import types
+
+import numpy as np
+import pytest
+
+from pgv_helpers import connect, query
+from pgv_helpers.course import expect
+from pgv_helpers.course.expect import Wrong
+from pgv_helpers.course.judge import scratch_schema
+
+
+@pytest.fixture
+def db():
+    with scratch_schema() as (conn, _):
+        yield conn
+
+
+@pytest.fixture
+def filled(db):
+    """A table of 3,000 vectors with an HNSW index."""
+    query(db, "CREATE TABLE t (id int PRIMARY KEY, name text NOT NULL UNIQUE, e vector(4))")
+    query(db, "SELECT setseed(0.5)")
+    query(
+        db,
+        """INSERT INTO t SELECT i, i::text, ARRAY[random(), random(), random(), random()]::vector
+           FROM generate_series(1, 3000) AS i""",
+    )
+    query(db, "CREATE INDEX t_hnsw ON t USING hnsw (e vector_cosine_ops) WITH (m = 8)")
+    query(db, "ANALYZE t")
+    return db
+
+
+def said(function, *arguments, **options):
+    """What an expectation says is wrong; an empty text when it is content."""
+    try:
+        function(*arguments, **options)
+    except Wrong as wrong:
+        return str(wrong)
+    return ""
+
+
+A = np.arange(6, dtype="float32").reshape(2, 3)
+
+VALUES = [
+    (expect.is_a, (3, int, "x"), ""),
+    (expect.is_a, (True, int, "x"), "x should be an int; it is a bool."),
+    (expect.is_a, (None, list, "x"), "x should be a list; it is None. Does the function end with a return?"),
+    (expect.is_a, ([], (np.ndarray, str), "x"), "x should be a NumPy array or a str; it is a list."),
+    (expect.has_length, ([1], 1, "x"), ""),
+    (expect.has_length, ([1], 2, "x"), "x holds 1, which is too few."),
+    (expect.is_array, (A, (2, 3), "float32", "x"), ""),
+    (expect.is_array, (A, (3, 2), "float32", "x"), "x has the shape (2, 3), not (3, 2)."),
+    (expect.is_array, (A.astype(float), (2, 3), "float32", "x"), "x holds numbers of type float64, not float32."),
+    (expect.is_array, (A.astype(object), (2, 3), "float32", "x"), "x is an array of objects, not of numbers."),
+    (expect.close, (1.0, 1 + 1e-9, "x"), ""),
+    (expect.close, ([1, 2], [1, 3], "x"), "x has a wrong value (1 of 2 numbers, the first at place 1)."),
+    (expect.close, ([1, np.nan], [1, 2], "x"), "x has a wrong value (1 of 2 numbers, the first at place 1)."),
+    (expect.close, ([1], [1, 2], "x"), "x has the shape (1,), not (2,)."),
+    (expect.equal, ("a", "a", "x"), ""),
+    (expect.equal, ("a", "b", "x"), "x is wrong."),
+    (expect.same_items, (["a", "b"], ["b", "a"], "x"), ""),
+    (expect.same_items, (["a", "a"], ["b", "a"], "x"), "x holds something that does not belong there: 'a'."),
+    (expect.same_items, (["a"], ["b", "a"], "x"), "x lacks 1 of 2."),
+    (expect.ordered, ([1, 1, 2], "x"), ""),
+    (expect.ordered, ([1, 3, 2], "x"), "x is out of order at place 3: the smallest comes first."),
+    (expect.nearest, (["b", "a"], {"a": 1, "b": 1, "c": 2}, 2, "x"), ""),
+    (expect.nearest, (["a", "c"], {"a": 1, "b": 1, "c": 2}, 2, "x"), "x is not the nearest: something nearer is missing."),  # noqa: E501
+    (expect.nearest, (["c", "a"], {"a": 1, "c": 2}, 2, "x"), "x is out of order at place 2: the smallest comes first."),
+    (expect.nearest, (["a", "a"], {"a": 1, "c": 2}, 2, "x"), "x holds something twice."),
+    (expect.recall, ([[1, 2], [3, 4]], [[1, 2], [3, 9]], 0.75, "x"), ""),
+    (expect.recall, ([[1, 2], [3, 4]], [[1, 2], [3, 9]], 0.8, "x"), "x: the recall is 0.75, and 0.80 is asked for."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function, arguments, message", VALUES)
+def test_values(function, arguments, message):
+    assert said(function, *arguments) == message
+
+
+def test_a_message_never_holds_the_expected_value():
+    assert "secret" not in said(expect.equal, "mine", "secret", "x")
+    assert "secret" not in said(expect.same_items, ["mine"], ["secret"], "x")
+    assert "3.25" not in said(expect.close, 1.0, 3.25, "x")
+
+
+def test_tables_columns_and_constraints(filled):
+    types_ = {"id": "integer", "name": "text", "e": "vector(4)"}
+    assert said(expect.columns, filled, "t", types_, required=["id", "name"]) == ""
+    assert said(expect.columns, filled, "t", {"e": "vector(3)"}).startswith("The column e is of type vector(4)")
+    assert said(expect.columns, filled, "t", {"f": "int"}) == "The table t has no column f."
+    assert said(expect.columns, filled, "t", types_, required=["e"]) == "The column e accepts NULL."
+    assert said(expect.constraint, filled, "t", "PRIMARY KEY", ["id"]) == ""
+    assert said(expect.constraint, filled, "t", "UNIQUE", ["name", "id"]) == "The table t has no UNIQUE on name, id."
+    assert "There is no table nothing" in said(expect.table, filled, "nothing")
+    query(filled, "CREATE VIEW v AS SELECT 1")
+    assert said(expect.table, filled, "v") == "v is no table."
+
+
+def test_rows_against_a_query(db):
+    query(db, "CREATE TABLE r (name text, e vector(2))")
+    query(db, "INSERT INTO r VALUES ('a', '[1,2]'), ('b', '[0.1,2]')")
+    right = [("b", np.float32([0.1, 2])), ("a", [1, 2])]
+    assert said(expect.rows, db, "SELECT * FROM r", [], right, "r") == ""
+    assert said(expect.rows, db, "SELECT * FROM r", [], right[:1], "r") == "r holds 2, which is too many."
+    assert said(expect.rows, db, "SELECT * FROM r", [], [right[0], ("a", [1, 3])], "r") == "r holds a wrong value."
+    assert said(expect.rows, db, "SELECT name FROM r WHERE name = %s", ["a"], [("a",)], "r") == ""
+
+
+def test_indexes(filled):
+    assert expect.index(filled, "t", "hnsw", "vector_cosine_ops", {"m": "8"}) == "t_hnsw"
+    assert "no ivfflat index. It has: " in said(expect.index, filled, "t", "ivfflat", "vector_cosine_ops")
+    assert "vector_cosine_ops, which serves another" in said(expect.index, filled, "t", "hnsw", "vector_l2_ops")
+    assert "['m=8'], not those" in said(expect.index, filled, "t", "hnsw", "vector_cosine_ops", {"m": "16"})
+    query(filled, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 't_hnsw'::regclass")
+    assert "not valid" in said(expect.index, filled, "t", "hnsw", "vector_cosine_ops")
+
+
+def test_the_plan_of_a_statement(filled):
+    near = "SELECT id FROM t ORDER BY e {} '[1,0,0,0]' LIMIT 5"
+    cosine, euclidean = near.format("<=>"), near.format("<->")
+    assert said(expect.uses_index, filled, cosine) == said(expect.uses_index, filled, cosine, "t_hnsw") == ""
+    assert said(expect.uses_index, filled, cosine, "other") == "The query uses the index t_hnsw, not other."
+    assert (
+        said(expect.uses_index, filled, euclidean)
+        == "The query uses no index; its plan is Limit over Sort over Seq Scan."
+    )
+    assert said(expect.reads_whole_table, filled, euclidean) == ""
+    assert said(expect.reads_whole_table, filled, cosine) == "The query uses the index t_hnsw."
+    assert said(expect.uses_index, filled, "SELECT 100 % 3; nonsense").startswith("The query cannot be planned")
+
+
+def learner(statements=(), in_transaction=False):
+    return types.SimpleNamespace(statements=list(statements), in_transaction=in_transaction)
+
+
+def test_the_number_of_statements():
+    sent = learner(
+        [
+            ("INSERT INTO a", "INSERT"),
+            ("  with x as (select 1)\n insert INTO b", "INSERT"),
+            ("SELECT 'DELETE'", "SELECT"),
+            ("WITH gone AS (UPDATE c RETURNING 1) SELECT * FROM gone", "SELECT"),
+        ]
+    )
+    assert said(expect.statements, sent, "INSERT") == "2 statements of INSERT were sent; one is enough."
+    assert expect.statements(sent, "INSERT", at_most=2).endswith("insert INTO b")
+    assert said(expect.statements, sent, "SELECT", at_most=1) == "2 statements of SELECT were sent; one is enough."
+    assert expect.statements(sent, "UPDATE").startswith("WITH gone")
+    assert said(expect.statements, sent, "DELETE").startswith("No DELETE was sent")
+
+
+def test_counts_and_transactions(db):
+    query(db, "CREATE TABLE c AS SELECT 1 AS id")
+    assert said(expect.count, db, "c", 1, learner()) == ""
+    assert (
+        said(expect.count, db, "c", 2, learner([("INSERT", "INSERT")])) == "The table c holds 1 rows, which is too few."
+    )
+    assert "was it committed?" in said(expect.count, db, "c", 2, learner([("INSERT", "INSERT")], in_transaction=True))
+    assert "Nothing was sent" in said(expect.count, db, "c", 2, learner())
+    assert said(expect.committed, learner()) == ""
+    assert "still open" in said(expect.committed, learner(in_transaction=True))
+
+
+def test_that_a_second_time_or_an_error_changes_nothing(db):
+    query(db, "CREATE TABLE u AS SELECT 1 AS id")
+
+    def block(statement):
+        with expect.unchanged(db, ["u"], "A second time"):
+            query(db, statement)
+
+    assert said(block, "UPDATE u SET id = 1") == ""
+    assert said(block, "UPDATE u SET id = 2") == "A second time: the table u was changed."
+    assert said(block, "DELETE FROM u") == "A second time: the table u was changed."
+
+
+def test_a_scratch_schema_is_gone_afterwards_even_after_an_error():
+    with pytest.raises(RuntimeError), scratch_schema() as (db, schema):
+        query(db, "CREATE TABLE t (id int)")
+        raise RuntimeError
+    assert query(connect(), "SELECT count(*) AS n FROM pg_namespace WHERE nspname = %s", [schema]).n[0] == 0
