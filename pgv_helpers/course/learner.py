@@ -160,7 +160,8 @@ def _recording(kind: type) -> type:
             command = ""
             try:
                 result = send(*arguments)
-                command = (self.statusmessage or "").partition(" ")[0]
+                # psycopg2 has no status message for a COPY.
+                command = (self.statusmessage or "COPY").partition(" ")[0]
                 return result
             finally:
                 if self.query:

@@ -95,9 +95,12 @@ def watch(console: Console, folder: Path = EXERCISES) -> None:
     """
     keys: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read_keys, args=[keys], daemon=True).start()
-    console.print(f"Watching {folder.name}/. Save an exercise to have it checked; h shows a hint, q ends.")
     current: Outcome | None = None
+    watching = False
     for changes in watchfiles.watch(folder, rust_timeout=200, yield_on_timeout=True, raise_interrupt=False):
+        if not watching:
+            watching = True
+            console.print(f"Watching {folder.name}/. Save an exercise to have it checked; h shows a hint, q ends.")
         saved = sorted({Path(path) for _, path in changes if path.endswith(".ipynb")})
         for path in saved:
             if ".ipynb_checkpoints" not in path.parts and path.exists():
@@ -188,6 +191,8 @@ def _execute(client: NotebookClient, cell, number: int) -> str:
     except DeadKernelError:
         raise ExerciseError("The kernel died while the notebook ran. Does a cell end the program?") from None
     errors = [output for output in cell.outputs if output.output_type == "error"]
+    if errors and errors[0].ename == "KeyboardInterrupt":
+        return f"it did not finish within {CELL_SECONDS} seconds"
     return f"{errors[0].ename}: {errors[0].evalue}".strip() if errors else ""
 
 
