@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pgv_helpers import settings
@@ -49,15 +49,7 @@ def openai_client() -> openai.OpenAI:
     import httpx2
     import openai
 
-    if settings.provider() != "offline":
-        return openai.OpenAI(base_url=base_url(), api_key=_api_key())
-    from pgv_helpers.models.offline import OfflineTransport
-
-    return openai.OpenAI(
-        base_url=OFFLINE_URL,
-        api_key="offline",
-        http_client=httpx2.Client(transport=OfflineTransport(), trust_env=False),
-    )
+    return openai.OpenAI(**_access(httpx2.Client))
 
 
 def async_openai_client() -> openai.AsyncOpenAI:
@@ -65,15 +57,20 @@ def async_openai_client() -> openai.AsyncOpenAI:
     import httpx2
     import openai
 
+    return openai.AsyncOpenAI(**_access(httpx2.AsyncClient))
+
+
+def _access(http_client: type) -> dict[str, Any]:
+    """How a client gets to the API; offline with an HTTP client that has the API in the place of a network."""
     if settings.provider() != "offline":
-        return openai.AsyncOpenAI(base_url=base_url(), api_key=_api_key())
+        return {"base_url": base_url(), "api_key": _api_key()}
     from pgv_helpers.models.offline import OfflineTransport
 
-    return openai.AsyncOpenAI(
-        base_url=OFFLINE_URL,
-        api_key="offline",
-        http_client=httpx2.AsyncClient(transport=OfflineTransport(), trust_env=False),
-    )
+    return {
+        "base_url": OFFLINE_URL,
+        "api_key": "offline",
+        "http_client": http_client(transport=OfflineTransport(), trust_env=False),
+    }
 
 
 def _api_key() -> str:
