@@ -90,6 +90,8 @@ def test_compose_is_private_and_waits_for_the_database():
     ports = [port for service in services.values() for port in service["ports"]]
     assert all(port.startswith("127.0.0.1:") for port in ports)
     assert services["db"]["healthcheck"] and services["db"]["volumes"] == ["database:/var/lib/postgresql"]
+    assert services["lab"]["volumes"] == [".:/course", "progress:/progress"]
+    assert "ENV PGV_HOME=/progress" in read("Dockerfile")
     assert services["lab"]["depends_on"]["db"]["condition"] == "service_healthy"
     password = "${POSTGRES_PASSWORD:-pgvector-course}"
     assert services["db"]["environment"]["POSTGRES_PASSWORD"] == password
