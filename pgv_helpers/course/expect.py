@@ -183,7 +183,7 @@ def count(db: Connection, table_name: str, expected: int, learner: Learner) -> N
 def committed(learner: Learner) -> None:
     """The last call left no transaction open."""
     if learner.in_transaction:
-        raise Wrong("A transaction is still open: nothing of it is seen by others. Commit it, or use `with conn:`.")
+        raise Wrong("A transaction is still open. End it: commit, or use `with conn:`.")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ WRONG_ANSWERS = {
     "crud.create_notes": {
         "forgets to commit": (
             "def create_notes(conn, dimension):\n    conn.cursor().execute('CREATE TABLE notes (id int)')",
-            "A transaction is still open: nothing of it is seen by others",
+            "A transaction is still open. End it: commit",
         ),
         "another dimension": (
             table(f"{ID}, title text NOT NULL UNIQUE, content text NOT NULL, embedding vector(3072) NOT NULL", ""),
@@ -88,6 +88,11 @@ WRONG_ANSWERS = {
             "        cur.execute(f'INSERT INTO notes (title, content, embedding) VALUES {values}')\n"
             "    return len(notes)",
             "insert_notes raised",
+        ),
+        "fails without notes": (
+            f"def insert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
+            f"        execute_values(cur, {INSERT}, notes, page_size=len(notes))\n    return len(notes)",
+            "insert_notes raised IndexError(.|\n)*page_size=len",
         ),
         "title and content changed about": (
             "def insert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
@@ -248,13 +253,25 @@ WRONG_ANSWERS = {
             "        for title in titles:\n"
             "            cur.execute('DELETE FROM notes WHERE title = %s RETURNING title', [title])\n"
             "            gone += [t for (t,) in cur.fetchall()]\n    return sorted(gone)",
-            "5 statements of DELETE were sent; one is enough",
+            "6 statements of DELETE were sent; one is enough",
         ),
         "pastes the titles in": (
             "def delete_notes(conn, titles):\n    with conn, conn.cursor() as cur:\n"
             "        cur.execute(f'DELETE FROM notes WHERE title IN {tuple(titles)} RETURNING title')\n"
             "        return sorted(t for (t,) in cur.fetchall())",
             "delete_notes raised",
+        ),
+        "takes titles for patterns": (
+            "def delete_notes(conn, titles):\n    with conn, conn.cursor() as cur:\n"
+            "        cur.execute('DELETE FROM notes WHERE title LIKE ANY(%s) RETURNING title', [titles])\n"
+            "        return sorted(t for (t,) in cur.fetchall())",
+            "The table notes holds 0 rows, which is too few",
+        ),
+        "fails without titles": (
+            "def delete_notes(conn, titles):\n    with conn, conn.cursor() as cur:\n"
+            "        cur.execute('DELETE FROM notes WHERE title IN %s RETURNING title', [tuple(titles)])\n"
+            "        return sorted(t for (t,) in cur.fetchall())",
+            'delete_notes raised SyntaxError: syntax error at or near "\\)"',
         ),
         "deletes everything": (
             "def delete_notes(conn, titles):\n    with conn, conn.cursor() as cur:\n"

@@ -87,7 +87,7 @@ def create_notes(learner, db, rng) -> Iterator[str]:
         "`execute_values` writes many rows into one INSERT.",
         "It sends `page_size` rows a statement, 100 unless you say more.",
         '`execute_values(cur, "INSERT INTO notes (title, content, embedding) VALUES %s", notes, '
-        "page_size=len(notes))`, within `with conn, conn.cursor() as cur:`, which commits.",
+        "page_size=max(len(notes), 1))`, within `with conn, conn.cursor() as cur:`, which commits.",
     ],
 )
 def insert_notes(learner, db, rng) -> Iterator[str]:
@@ -105,6 +105,9 @@ def insert_notes(learner, db, rng) -> Iterator[str]:
     expect.is_a(returned, int, "The result")
     expect.equal(returned, number, "The number of rows that is returned")
     yield "the result says how many"
+    expect.equal(learner.call("insert_notes", learner.conn, []), 0, "The result for an empty list")
+    expect.count(db, "notes", number, learner)
+    yield "an empty list is no error"
 
 
 @question(
@@ -221,7 +224,7 @@ def delete_notes(learner, db, rng) -> Iterator[str]:
     rows[5] = (HOSTILE, *rows[5][1:])
     make_table(db, rows, dimension)
     gone = sorted(rows[place][0] for place in (0, 3, 5))
-    asked = [*gone, *texts(rng, 2)]
+    asked = [*gone, *texts(rng, 2), "%"]  # the last, taken for a pattern, is every title
     rng.shuffle(asked)
     returned = learner.call("delete_notes", learner.conn, asked)
     expect.count(db, "notes", 5, learner)
@@ -237,7 +240,8 @@ def delete_notes(learner, db, rng) -> Iterator[str]:
     expect.statements(learner, "DELETE")
     yield "one DELETE was sent"
     expect.equal(learner.call("delete_notes", learner.conn, gone), [], "The result for titles that are gone already")
-    yield "nothing is deleted a second time"
+    expect.equal(learner.call("delete_notes", learner.conn, []), [], "The result for an empty list")
+    yield "nothing is deleted a second time, nor for an empty list"
 
 
 @question(
@@ -279,7 +283,7 @@ def search_notes(learner, db, rng) -> Iterator[str]:
         _expect_cosine_distances(returned, {title: vector for title, _, vector in rows}, wanted)
         expect.nearest([title for title, _ in returned], distances, limit, "The result")
         expected = [distances[title] for title, _ in returned]
-        expect.close([distance for _, distance in returned], expected, "The distances", tolerance=1e-5)
+        expect.close([distance for _, distance in returned], expected, "The list of distances", tolerance=1e-5)
         yield right
     expect.equal(learner.call("search_notes", learner.conn, "none such", wanted, 3), [], "The result for no category")
     yield "a category without notes gives an empty list"
