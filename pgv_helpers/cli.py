@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -129,12 +128,13 @@ def lab(context: typer.Context) -> None:
 
 
 @app.command()
-def check(notebook: Path) -> None:
-    """Run a saved exercise in a fresh kernel and list every question."""
-    from pgv_helpers.course.shell import check_notebook, show
+def check(notebook: str) -> None:
+    """Run a saved exercise (its file, or 02, say) in a fresh kernel and list every question."""
+    from pgv_helpers.course.shell import check_notebook, find_exercise, show
 
-    with console.status(f"running {notebook.name} …"):
-        outcomes, failed = check_notebook(notebook)
+    path = find_exercise(notebook)
+    with console.status(f"running {path.name} …"):
+        outcomes, failed = check_notebook(path)
     show(outcomes, failed, console)
     if any(outcome.state != "passed" for outcome in outcomes):
         raise typer.Exit(1)

@@ -9,6 +9,7 @@ from pgv_helpers import connect, query
 from pgv_helpers.course import expect
 from pgv_helpers.course.expect import Wrong
 from pgv_helpers.course.judge import scratch_schema
+from pgv_helpers.course.learner import Statement
 
 
 @pytest.fixture
@@ -49,14 +50,14 @@ VALUES = [
     (expect.is_a, (None, list, "x"), "x should be a list; it is None. Does the function end with a return?"),
     (expect.is_a, ([], (np.ndarray, str), "x"), "x should be a NumPy array or a str; it is a list."),
     (expect.has_length, ([1], 1, "x"), ""),
-    (expect.has_length, ([1], 2, "x"), "x holds 1, which is too few."),
+    (expect.has_length, ([1], 2, "x"), "x holds 1 items, which is too few."),
     (expect.is_array, (A, (2, 3), "float32", "x"), ""),
     (expect.is_array, (A, (3, 2), "float32", "x"), "x has the shape (2, 3), not (3, 2)."),
     (expect.is_array, (A.astype(float), (2, 3), "float32", "x"), "x holds numbers of type float64, not float32."),
     (expect.is_array, (A.astype(object), (2, 3), "float32", "x"), "x is an array of objects, not of numbers."),
     (expect.close, (1.0, 1 + 1e-9, "x"), ""),
-    (expect.close, ([1, 2], [1, 3], "x"), "x has a wrong value (1 of 2 numbers, the first at place 1)."),
-    (expect.close, ([1, np.nan], [1, 2], "x"), "x has a wrong value (1 of 2 numbers, the first at place 1)."),
+    (expect.close, ([1, 2], [1, 3], "x"), "x is wrong (1 of 2 numbers, the first at place 1)."),
+    (expect.close, ([1, np.nan], [1, 2], "x"), "x is wrong (1 of 2 numbers, the first at place 1)."),
     (expect.close, ([1], [1, 2], "x"), "x has the shape (1,), not (2,)."),
     (expect.equal, ("a", "a", "x"), ""),
     (expect.equal, ("a", "b", "x"), "x is wrong."),
@@ -88,11 +89,19 @@ def test_a_message_never_holds_the_expected_value():
 def test_tables_columns_and_constraints(filled):
     types_ = {"id": "integer", "name": "text", "e": "vector(4)"}
     assert said(expect.columns, filled, "t", types_, required=["id", "name"]) == ""
-    assert said(expect.columns, filled, "t", {"e": "vector(3)"}).startswith("The column e is of type vector(4)")
+    assert said(expect.columns, filled, "t", {"e": "vector(3)"}).startswith(
+        "The column e is of type vector(4); it should be vector(3)"
+    )
     assert said(expect.columns, filled, "t", {"f": "int"}) == "The table t has no column f."
     assert said(expect.columns, filled, "t", types_, required=["e"]) == "The column e accepts NULL."
-    assert said(expect.constraint, filled, "t", "PRIMARY KEY", ["id"]) == ""
-    assert said(expect.constraint, filled, "t", "UNIQUE", ["name", "id"]) == "The table t has no UNIQUE on name, id."
+    assert said(expect.unique, filled, "t", ["id"], primary=True) == ""
+    assert said(expect.unique, filled, "t", ["name"]) == ""
+    assert said(expect.unique, filled, "t", ["name"], primary=True) == "The table t has no PRIMARY KEY on name."
+    assert said(expect.unique, filled, "t", ["name", "id"]) == "The table t has no UNIQUE on name, id."
+    query(filled, "CREATE UNIQUE INDEX ON t (id, name)")
+    assert said(expect.unique, filled, "t", ["name", "id"]) == ""
+    query(filled, "CREATE UNIQUE INDEX ON t ((id + 1)) WHERE id > 1")
+    assert said(expect.unique, filled, "t", ["e"]) == "The table t has no UNIQUE on e."
     assert "There is no table nothing" in said(expect.table, filled, "nothing")
     query(filled, "CREATE VIEW v AS SELECT 1")
     assert said(expect.table, filled, "v") == "v is no table."
@@ -103,8 +112,10 @@ def test_rows_against_a_query(db):
     query(db, "INSERT INTO r VALUES ('a', '[1,2]'), ('b', '[0.1,2]')")
     right = [("b", np.float32([0.1, 2])), ("a", [1, 2])]
     assert said(expect.rows, db, "SELECT * FROM r", [], right, "r") == ""
-    assert said(expect.rows, db, "SELECT * FROM r", [], right[:1], "r") == "r holds 2, which is too many."
-    assert said(expect.rows, db, "SELECT * FROM r", [], [right[0], ("a", [1, 3])], "r") == "r holds a wrong value."
+    assert said(expect.rows, db, "SELECT * FROM r", [], right[:1], "r") == "r holds 2 rows, which is too many."
+    assert (
+        said(expect.rows, db, "SELECT * FROM r", [], [right[0], ("a", [1, 3])], "r") == "r is wrong, at least for 'a'."
+    )
     assert said(expect.rows, db, "SELECT name FROM r WHERE name = %s", ["a"], [("a",)], "r") == ""
 
 
@@ -138,16 +149,16 @@ def learner(statements=(), in_transaction=False):
 def test_the_number_of_statements():
     sent = learner(
         [
-            ("INSERT INTO a", "INSERT"),
-            ("  with x as (select 1)\n insert INTO b", "INSERT"),
-            ("SELECT 'DELETE'", "SELECT"),
-            ("WITH gone AS (UPDATE c RETURNING 1) SELECT * FROM gone", "SELECT"),
+            Statement("-- first\nINSERT INTO a", "INSERT 0 1"),
+            Statement("  with x as (select 1)\n insert INTO b", "INSERT 0 2"),
+            Statement("SELECT 'DELETE'", "SELECT 1"),
+            Statement("WITH gone AS (UPDATE c RETURNING 1) SELECT * FROM gone", "SELECT 1"),
         ]
     )
     assert said(expect.statements, sent, "INSERT") == "2 statements of INSERT were sent; one is enough."
-    assert expect.statements(sent, "INSERT", at_most=2).endswith("insert INTO b")
+    assert expect.statements(sent, "INSERT", at_most=2).status == "INSERT 0 2"
     assert said(expect.statements, sent, "SELECT", at_most=1) == "2 statements of SELECT were sent; one is enough."
-    assert expect.statements(sent, "UPDATE").startswith("WITH gone")
+    assert expect.statements(sent, "UPDATE").text.startswith("WITH gone")
     assert said(expect.statements, sent, "DELETE").startswith("No DELETE was sent")
 
 
@@ -173,6 +184,16 @@ def test_that_a_second_time_or_an_error_changes_nothing(db):
     assert said(block, "UPDATE u SET id = 1") == ""
     assert said(block, "UPDATE u SET id = 2") == "A second time: the table u was changed."
     assert said(block, "DELETE FROM u") == "A second time: the table u was changed."
+
+
+def test_what_a_killed_check_left_behind_is_dropped_by_the_next():
+    conn = connect()
+    query(conn, "CREATE SCHEMA check_999999999_abcd")
+    query(conn, "CREATE TABLE check_999999999_abcd.t (id int)")
+    conn.commit()
+    with scratch_schema(), scratch_schema() as (db, schema):
+        left = query(db, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'check%%'").nspname.tolist()
+    assert "check_999999999_abcd" not in left and schema in left
 
 
 def test_a_scratch_schema_is_gone_afterwards_even_after_an_error():

@@ -88,7 +88,7 @@ def test_a_cell_that_never_ends_and_one_that_ends_the_program(folder, monkeypatc
     assert failed == ["Cell 5 (while True: pass) failed: it did not finish within 2 seconds"]
     assert [outcome.state for outcome in outcomes] == ["wrong"] + ["unsolved"] * 6
     edit(path, create="import os; os._exit(1)")
-    with pytest.raises(CourseError, match="The kernel died while the notebook ran"):
+    with pytest.raises(CourseError, match=r"Cell 5 \(import os; os._exit\(1\)\) ended the kernel"):
         shell.check_notebook(path)
 
 
@@ -116,21 +116,24 @@ def test_watch_shows_the_one_thing_to_do_next_and_a_hint_at_a_key(folder):
     path = folder / f"{NAME}.ipynb"
     try:
         terminal.expect("Watching exercises/")
-        edit(path, create="def create_notes(conn, dimension):\n    raise NotImplementedError()")
         terminal.expect(rf"{NAME}: 0 of 7")
-        terminal.expect(r"Next: crud.create_notes\. declare a table")
+        terminal.expect(r"Next: crud.create_notes, to declare a table[^\r\n]*\r\n")
+        terminal.send("h")
+        terminal.expect(r"Hint 1 of 3: Every column")
         edit(path, upsert="def upsert_notes(conn, notes):\n    pass")
         terminal.expect("✗ crud.upsert_notes")
         terminal.expect("The table notes holds 6 rows, which is too few")
         terminal.send("h")
         terminal.expect(r"Hint 1 of 3: An INSERT may say what to do")
-        terminal.send("h")
+        terminal.send("H")
         terminal.expect(r"Hint 2 of 3")
         path.write_text("{broken")
         terminal.expect("is no notebook that can be read")
         shutil.copy(SOLUTIONS / path.name, path)
         terminal.expect(rf"{NAME}: 7 of 7")
         terminal.expect("Everything is solved")
+        terminal.send("h")
+        terminal.expect("nothing left to give a hint to")
         terminal.send("q")
         terminal.expect(pexpect.EOF)
     finally:
@@ -164,6 +167,14 @@ def test_reset_restores_the_exercise_and_keeps_the_learners_copy(folder, monkeyp
 def test_reset_of_an_exercise_that_is_not_there_names_those_that_are():
     code, shown = pgv("exercise", "reset", "99")
     assert code == 1 and "No exercise begins with '99': 02_crud" in shown
+
+
+def test_an_exercise_is_found_by_the_beginning_of_its_name_and_a_copy_by_its_file(folder):
+    assert shell.find_exercise("02") == EXERCISES / f"{NAME}.ipynb"
+    copy = folder / f"{NAME}.2026-01-01.ipynb"
+    shutil.copy(SOLUTIONS / f"{NAME}.ipynb", copy)
+    outcomes, _ = shell.check_notebook(shell.find_exercise(str(copy)))
+    assert {outcome.state for outcome in outcomes} == {"passed"}
 
 
 def test_build_finds_everything_in_step():

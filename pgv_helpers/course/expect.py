@@ -15,7 +15,7 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from pgv_helpers.course.learner import Learner
+from pgv_helpers.course.learner import Learner, Statement
 from pgv_helpers.course.verdict import Wrong
 from pgv_helpers.db import query
 
@@ -31,10 +31,10 @@ def is_a(value: Any, kinds: type | tuple[type, ...], what: str) -> None:
         raise Wrong(f"{what} should be {wanted}; it is {_a(type(value))}.{hint}")
 
 
-def has_length(value: Any, length: int, what: str) -> None:
+def has_length(value: Any, length: int, what: str, things: str = "items") -> None:
     """The value holds so many things. Says whether there are too few or too many."""
     if len(value) != length:
-        raise Wrong(f"{what} holds {len(value)}, which is too {'few' if len(value) < length else 'many'}.")
+        raise Wrong(f"{what} holds {len(value)} {things}, which is too {'few' if len(value) < length else 'many'}.")
 
 
 def is_array(value: Any, shape: tuple[int, ...], dtype: str, what: str) -> None:
@@ -56,7 +56,7 @@ def close(value: Any, expected: Any, what: str, tolerance: float = 1e-6) -> None
     wrong = ~np.isclose(value, expected, rtol=tolerance, atol=tolerance)
     if wrong.any():
         where = "" if value.ndim == 0 else f" ({wrong.sum()} of {value.size} numbers, the first at {_first(wrong)})"
-        raise Wrong(f"{what} has a wrong value{where}.")
+        raise Wrong(f"{what} is wrong{where}.")
 
 
 def equal(value: Any, expected: Any, what: str) -> None:
@@ -138,33 +138,41 @@ def columns(db: Connection, table_name: str, types: dict[str, str], required: It
         if column not in found.index:
             raise Wrong(f"The table {table_name} has no column {column}.")
         if found.type[column] != type_name:
-            raise Wrong(f"The column {column} is of type {found.type[column]}, which is not what was asked for.")
+            raise Wrong(f"The column {column} is of type {found.type[column]}; it should be {type_name}.")
     for column in required:
         if not found.required[column]:
             raise Wrong(f"The column {column} accepts NULL.")
 
 
-def constraint(db: Connection, table_name: str, kind: str, columns: Sequence[str]) -> None:
-    """The table has a constraint on just these columns; kind is "PRIMARY KEY", "UNIQUE" or "FOREIGN KEY"."""
+def unique(db: Connection, table_name: str, columns: Sequence[str], *, primary: bool = False) -> None:
+    """No two rows may agree in just these columns: a primary key, or a unique constraint or index."""
     found = query(
         db,
         """SELECT (SELECT array_agg(attname::text) FROM pg_attribute
-                   WHERE attrelid = conrelid AND attnum = ANY(conkey)) AS columns
-           FROM pg_constraint WHERE conrelid = %s::regclass AND contype = %s""",
-        [table_name, {"PRIMARY KEY": "p", "UNIQUE": "u", "FOREIGN KEY": "f"}[kind]],
+                   WHERE attrelid = indrelid AND attnum = ANY(indkey)) AS columns
+           FROM pg_index
+           WHERE indrelid = %s::regclass AND indisunique AND indpred IS NULL AND (indisprimary OR NOT %s)""",
+        [table_name, primary],
     )
     if not any(set(names) == set(columns) for names in found["columns"]):
+        kind = "PRIMARY KEY" if primary else "UNIQUE"
         raise Wrong(f"The table {table_name} has no {kind} on {', '.join(columns)}.")
 
 
 def rows(db: Connection, statement: str, parameters: Sequence, expected: Sequence[tuple], what: str) -> None:
-    """The query returns these rows in any order; numbers within a tolerance, vectors as lists."""
+    """The query returns these rows in any order; numbers within a tolerance, vectors as lists.
+
+    The first column should be the key: it must agree exactly, and names the row that is wrong.
+    """
     found = [_plain(row) for row in query(db, statement, parameters).itertuples(index=False, name=None)]
     expected = [_plain(row) for row in expected]
-    has_length(found, len(expected), what)
+    has_length(found, len(expected), what, "rows")
+    by_key: dict[Any, list[tuple]] = {}
+    for row in found:
+        by_key.setdefault(row[0], []).append(row)
     for row in expected:
-        if not any(_alike(row, other) for other in found):
-            raise Wrong(f"{what} holds a wrong value.")
+        if not any(_alike(row, other) for other in by_key.get(row[0], [])):
+            raise Wrong(f"{what} is wrong, at least for {row[0]!r}.")
 
 
 def count(db: Connection, table_name: str, expected: int, learner: Learner) -> None:
@@ -252,23 +260,23 @@ def reads_whole_table(db: Connection, statement: str) -> None:
 # -- what the learner's code sent -------------------------------------------------
 
 
-def statements(learner: Learner, command: str, at_most: int = 1) -> str:
-    """Between one and `at_most` statements of this command (INSERT, SELECT, …) were sent; the last one's text.
+def statements(learner: Learner, command: str, at_most: int = 1) -> Statement:
+    """Between one and `at_most` statements of this command (INSERT, SELECT, …) were sent; the last of them.
 
     A DELETE within a WITH counts as a DELETE, although the command is then a SELECT.
     """
 
-    def does(text: str, ran: str) -> bool:
-        inside = re.match(r"\s*WITH\b", text, re.I) and re.search(rf"\b{command}\b", text, re.I)
-        return ran == command or bool(command != "SELECT" and inside)
+    def does(sent: Statement) -> bool:
+        inside = re.match(r"\s*WITH\b", sent.text, re.I) and re.search(rf"\b{command}\b", sent.text, re.I)
+        return sent.status.split(" ")[0] == command or bool(command != "SELECT" and inside)
 
-    sent = [text for text, ran in learner.statements if does(text, ran)]
-    if not sent:
+    found = [sent for sent in learner.statements if does(sent)]
+    if not found:
         raise Wrong(f"No {command} was sent over the connection that the function was given.")
-    if len(sent) > at_most:
+    if len(found) > at_most:
         wanted = "one is enough" if at_most == 1 else f"{at_most} are enough"
-        raise Wrong(f"{len(sent)} statements of {command} were sent; {wanted}.")
-    return sent[-1]
+        raise Wrong(f"{len(found)} statements of {command} were sent; {wanted}.")
+    return found[-1]
 
 
 def _plan(db: Connection, statement: str) -> dict:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import psycopg2
@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 from pgv_helpers.course.learner import Learner
 from pgv_helpers.course.question import Question
 from pgv_helpers.course.verdict import NotSolved, Outcome, Wrong
-from pgv_helpers.db import connect
+from pgv_helpers.db import connect, query
 
 
 def judge(question: Question, learner: Learner, db: Connection, rng: np.random.Generator) -> Outcome:
@@ -44,16 +44,35 @@ def judge(question: Question, learner: Learner, db: Connection, rng: np.random.G
 @contextmanager
 def scratch_schema() -> Iterator[tuple[Connection, str]]:
     """A schema for one check, dropped afterwards, and the checker's connection in it."""
-    schema = f"check_{secrets.token_hex(6)}"
-    db = connect(schema)
+    db = connect()
     db.autocommit = True
+    # The number of the server's process tells later whether anybody still uses the schema.
+    schema = f"check_{db.info.backend_pid}_{secrets.token_hex(4)}"
+    _drop_abandoned_schemas(db)
+    query(db, sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    query(db, "SELECT set_config('search_path', %s || ', ' || current_setting('search_path'), false)", [schema])
+    query(db, "SET lock_timeout = '3s'")
     try:
-        with db.cursor() as cur:
-            cur.execute("SET lock_timeout = '3s'")
         yield db, schema
     finally:
         try:
-            with db.cursor() as cur:
-                cur.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
+            _drop_schema(db, schema)
         finally:
             db.close()
+
+
+def _drop_abandoned_schemas(db: Connection) -> None:
+    """Drop what checks left behind whose kernel was killed."""
+    abandoned = query(
+        db,
+        r"""SELECT nspname FROM pg_namespace
+            WHERE nspname ~ '^check_\d+_' AND pg_has_role(nspowner, 'USAGE')
+            AND split_part(nspname, '_', 2)::int NOT IN (SELECT pid FROM pg_stat_activity)""",
+    )
+    for schema in abandoned.nspname:
+        with suppress(psycopg2.errors.LockNotAvailable):
+            _drop_schema(db, schema)
+
+
+def _drop_schema(db: Connection, schema: str) -> None:
+    query(db, sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))

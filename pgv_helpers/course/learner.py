@@ -3,6 +3,7 @@
 import copy
 import linecache
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,12 +19,15 @@ from pgv_helpers.db import connect
 CALL_SECONDS = 10
 """How long one call of a learner's function may take."""
 
+MOST_PLACES = 6
+"""How many of a learner's lines are shown on the way to an exception."""
+
 
 class Statement(NamedTuple):
-    """A statement as it was sent, and the command that PostgreSQL says it ran ("INSERT"; empty if it failed)."""
+    """A statement as it was sent, and what PostgreSQL said that it did ("INSERT 0 3"; empty if it failed)."""
 
     text: str
-    command: str
+    status: str
 
 
 class Learner(Protocol):
@@ -100,29 +104,47 @@ class NotebookLearner:
             raise Wrong(f"There is no function {name} yet. Run the cell that defines it, then check again.")
         if not callable(function):
             raise Wrong(f"{name} is no function: the name stands for a {type(function).__name__}. Define it again.")
-        if self.conn.closed:
-            raise Wrong("The connection was closed. Leave that to whoever opened it.")
         self.conn.statements.clear()
         # Copies, so that what the function does to them does not reach the check.
         own = [argument if argument is self.conn else copy.deepcopy(argument) for argument in arguments]
+        # IPython's own exit would end the kernel some cells later; this one is an exception at once.
+        enders = {ender: self.namespace[ender] for ender in ("exit", "quit") if ender in self.namespace}
+        self.namespace.update(dict.fromkeys(enders, sys.exit))
         try:
             with time_limit(self.seconds):
-                return function(*own)
+                result = function(*own)
         except TimeIsUp:
             raise Wrong(self._too_long(name)) from None
         except SystemExit:
             raise Wrong(f"{name} ends the whole program (exit or quit). Return instead.") from None
+        finally:
+            self.namespace.update(enders)
+        if self.conn.closed:
+            raise Wrong(f"{name} closed the connection that it was given. Leave it open: it belongs to the caller.")
+        return result
 
     def _explained(self, name: str, error: Exception) -> Exception:
         if isinstance(error, (Wrong, NotSolved)):
             return error
-        if isinstance(error, NotImplementedError):
-            return NotSolved()
+        places = list(self._places(error.__traceback__))
+        if type(error) is NotImplementedError and len(places) == 1:
+            if self.namespace[name].__code__.co_names == ("NotImplementedError",):
+                return NotSolved()
+            return Wrong(f"`raise NotImplementedError()` is still in {name}. Delete that line.")
         if isinstance(error, psycopg2.errors.QueryCanceled):
             return Wrong(self._too_long(name))
         said = str(error).strip() or "(no message)"
-        places = [f"in {place}" for place in self._places(error.__traceback__)]
-        return Wrong("\n".join([f"{name} raised {type(error).__name__}: {said}", *places]))
+        shown = places if len(places) <= MOST_PLACES else [*places[:2], "…", *places[2 - MOST_PLACES :]]
+        return Wrong("\n".join([f"{name} raised {type(error).__name__}: {said}", *shown, *self._advice(error, places)]))
+
+    def _advice(self, error: Exception, places: list[str]) -> Iterator[str]:
+        """A sentence for errors that do not speak for themselves."""
+        # Python's formatting stumbles over a % that was pasted into the SQL.
+        formatting = isinstance(error, (IndexError, TypeError, ValueError)) and places and "execute" in places[-1]
+        if isinstance(error, psycopg2.errors.SyntaxError) or formatting:
+            yield "Is every value bound with %s, and none pasted into the SQL?"
+        if isinstance(error, psycopg2.errors.UndefinedTable) and not self.statements:
+            yield "Did the function use the connection that it was given?"
 
     def _too_long(self, name: str) -> str:
         return (
@@ -136,7 +158,7 @@ class NotebookLearner:
             code, line = traceback.tb_frame.f_code, traceback.tb_lineno
             if traceback.tb_frame.f_globals is self.namespace:
                 text = linecache.getline(code.co_filename, line).strip()
-                yield f"{code.co_name}, line {line}: {text}".rstrip(": ")
+                yield f"in {code.co_name}, line {line}" + (f": {text}" if text else "")
             traceback = traceback.tb_next
 
 
@@ -157,15 +179,14 @@ def _recording(kind: type) -> type:
 
     class RecordingCursor(kind):
         def _remember(self, send: Callable, *arguments):
-            command = ""
+            status = ""
             try:
                 result = send(*arguments)
-                # psycopg2 has no status message for a COPY.
-                command = (self.statusmessage or "COPY").partition(" ")[0]
+                status = self.statusmessage or "COPY"  # for a COPY psycopg2 has none
                 return result
             finally:
                 if self.query:
-                    self.connection.statements.append(Statement(self.query.decode(errors="replace"), command))
+                    self.connection.statements.append(Statement(self.query.decode(errors="replace"), status))
 
         def execute(self, statement, parameters=None):
             return self._remember(super().execute, statement, parameters)
@@ -186,19 +207,31 @@ class TimeIsUp(BaseException):
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeIsUp in the block after so many seconds, and every half second from then on until it ends.
+    """Raise TimeIsUp in the block after so many seconds.
 
     It works by a signal, so without effect outside of the main thread, and on
-    Windows, which has none.
+    Windows, which has none. Code that catches everything (`except:`) meets
+    TimeIsUp again on its next line, by way of a trace function, and every half
+    second after that.
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
     running = True
+    tracing = sys.gettrace()
+
+    def raise_again(frame, event, argument):
+        if running and event == "line":
+            raise TimeIsUp
 
     def expire(number, frame):
-        if running:
-            raise TimeIsUp
+        if not running:
+            return
+        sys.settrace(raise_again)
+        while frame and frame.f_globals is not globals():
+            frame.f_trace = raise_again
+            frame = frame.f_back
+        raise TimeIsUp
 
     previous = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
@@ -206,5 +239,6 @@ def time_limit(seconds: float) -> Iterator[None]:
         yield
     finally:
         running = False
+        sys.settrace(tracing)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+class Interrupted(CourseError):
+    """The learner stopped a check."""
+
+
 class NotPassedYet(CourseError):
     """The solution is shown after the question was passed."""
 
@@ -33,7 +37,11 @@ def check(name: str) -> None:
         CheckFailed: the answer did not pass (an AssertionError; drawn without a traceback).
         UnknownQuestion: there is no question of this name.
     """
-    outcome = outcome_of(find_question(name), get_ipython().user_ns)
+    question = find_question(name)
+    try:
+        outcome = outcome_of(question, get_ipython().user_ns)
+    except KeyboardInterrupt:
+        raise Interrupted(f"The check of {name} was interrupted. It counts as no attempt.") from None
     state.remember(outcome)
     if outcome.state != "passed":
         raise CheckFailed(outcome) from None
@@ -42,11 +50,11 @@ def check(name: str) -> None:
 
 
 def hint(name: str) -> None:
-    """Show a hint to a question; each call shows the next one, a little plainer."""
+    """Show a hint to a question; each call adds the next one, a little plainer."""
     question = find_question(name)
-    number = state.count_hint(name, len(question.hints))
-    last = " This was the last one." if number + 1 == len(question.hints) else ""
-    display(Markdown(f"**Hint {number + 1} of {len(question.hints)}.** {question.hints[number]}{last}"))
+    shown = state.count_hint(name, len(question.hints)) + 1
+    hints = [f"**Hint {n} of {len(question.hints)}.** {text}" for n, text in enumerate(question.hints[:shown], 1)]
+    display(Markdown("\n\n".join(hints)))
 
 
 def solution(name: str) -> None:
@@ -95,7 +103,10 @@ def solution_code(question: Question) -> str:
     """The cell of solutions/ that answers the question, without the markers."""
     import nbformat  # takes a second, which a check need not wait for
 
-    notebook = nbformat.read(settings.COURSE_DIR / "solutions" / f"{question.exercise}.ipynb", as_version=4)
+    path = settings.COURSE_DIR / "solutions" / f"{question.exercise}.ipynb"
+    if not path.exists():
+        raise CourseError(f"The solutions are not in this copy of the course: there is no {path.name} in solutions/.")
+    notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.metadata.get("nbgrader", {}).get("grade_id") == question.grade_id:
             return "\n".join(line for line in cell.source.split("\n") if not line.strip().startswith("### "))

@@ -27,11 +27,11 @@ def read() -> dict[str, Record]:
     path = progress_file()
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(state, dict) and all(isinstance(record, dict) for record in state.values()):
+        if isinstance(state, dict) and all(map(_is_record, state.values())):
             return state
     except FileNotFoundError:
         return {}
-    except ValueError:
+    except (ValueError, IsADirectoryError):
         pass
     aside = path.with_name(f"progress.broken-{datetime.now():%Y%m%d-%H%M%S-%f}.json")
     path.replace(aside)
@@ -40,7 +40,10 @@ def read() -> dict[str, Record]:
 
 
 def remember(outcome: Outcome) -> None:
-    """Count an attempt, and the first time that it passed. An unsolved stub is no attempt."""
+    """Count an attempt, and the first time that it passed. An unsolved stub is no attempt.
+
+    What cannot be saved is a warning: it changes nothing about the outcome.
+    """
     if outcome.state == "unsolved":
         return
 
@@ -49,7 +52,10 @@ def remember(outcome: Outcome) -> None:
         if outcome.state == "passed":
             record.setdefault("passed", f"{datetime.now():%Y-%m-%d %H:%M}")
 
-    _update(outcome.question, note)
+    try:
+        _update(outcome.question, note)
+    except OSError as error:
+        warnings.warn(f"Your progress could not be saved: {error}", stacklevel=3)
 
 
 def count_hint(question: str, available: int) -> int:
@@ -67,6 +73,10 @@ def count_hint(question: str, available: int) -> int:
 def has_passed(question: str) -> bool:
     """Whether the question was ever passed."""
     return "passed" in read().get(question, {})
+
+
+def _is_record(record: object) -> bool:
+    return isinstance(record, dict) and all(isinstance(record.get(name, 0), int) for name in ("attempts", "hints"))
 
 
 def _update(question: str, note: Callable[[Record], None]) -> None:

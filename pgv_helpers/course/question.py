@@ -75,8 +75,9 @@ def find_question(name: str) -> Question:
     """
     known = all_questions()
     if name not in known:
-        like = get_close_matches(str(name), known, cutoff=0.3) or list(known)
-        raise UnknownQuestion(f"There is no question {name!r}. Did you mean {' or '.join(map(repr, like))}?")
+        like = get_close_matches(str(name), known, cutoff=0.6)
+        help = f"Did you mean {' or '.join(map(repr, like))}?" if like else f"The questions are: {', '.join(known)}."
+        raise UnknownQuestion(f"There is no question {name!r}. {help}")
     return known[name]
 
 

@@ -1,13 +1,15 @@
 """Exercises from the shell: check a saved notebook, watch the folder, restore an exercise."""
 
-import queue
+import os
+import select
 import shutil
 import subprocess
-import threading
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-import click
 import nbformat
 import watchfiles
 from nbclient import NotebookClient
@@ -35,14 +37,17 @@ def check_notebook(path: Path) -> tuple[list[Outcome], list[str]]:
     The notebook's own check cells are left out: every question is checked,
     whatever became of the cells.
 
+    Args:
+        path: the notebook; its name is the exercise's, or begins with it and a dot.
+
     Returns:
         The outcomes, and a sentence for each cell that failed.
 
     Raises:
-        ExerciseError: the file is missing or no notebook.
+        ExerciseError: the file is missing or no notebook, or a cell ended the kernel.
         UnknownQuestion: its name is that of no exercise.
     """
-    questions = questions_of(path.stem)
+    questions = questions_of(path.name.split(".")[0])
     notebook = _read(path)
     # The learner's kernel may be of another name; the course's is this Python.
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -59,18 +64,28 @@ def check_notebook(path: Path) -> tuple[list[Outcome], list[str]]:
         for number, cell in enumerate(notebook.cells):
             if cell.cell_type != "code" or _belongs_to_the_course(cell.source):
                 continue
-            if error := _execute(client, cell, number):
-                failed.append(f"Cell {number + 1} ({cell.source.strip().splitlines()[0][:40]}) failed: {error}")
+            name = f"Cell {number + 1} ({cell.source.strip().splitlines()[0][:40]})"
+            if error := _execute(client, cell, number, name):
+                failed.append(f"{name} failed: {error}")
         for question in questions:
             cell = nbformat.v4.new_code_cell(
                 f"from pgv_helpers.course.notebook import display_data_of\ndisplay_data_of({question.name!r})"
             )
             notebook.cells.append(cell)
-            error = _execute(client, cell, len(notebook.cells) - 1)
+            error = _execute(client, cell, len(notebook.cells) - 1, f"The check of {question.name}")
             shown = [output.data[DATA_TYPE] for output in cell.outputs if DATA_TYPE in output.get("data", {})]
             lost = Outcome(question.name, "wrong", question.points, message=f"The check could not be run: {error}")
             outcomes.append(Outcome(**shown[0]) if shown else lost)
     return outcomes, failed
+
+
+def find_exercise(name: str) -> Path:
+    """The notebook of this path, or the exercise whose name begins so, such as `02`.
+
+    Raises:
+        ExerciseError: there is neither.
+    """
+    return Path(name) if Path(name).suffix == ".ipynb" else EXERCISES / _pristine(name).name
 
 
 def show(outcomes: list[Outcome], failed: list[str], console: Console) -> None:
@@ -89,30 +104,58 @@ def show(outcomes: list[Outcome], failed: list[str], console: Console) -> None:
 
 
 def watch(console: Console, folder: Path = EXERCISES) -> None:
-    """Check the exercise that was saved last, each time one is saved, until q is pressed or Ctrl-C.
+    """Check the exercise that was saved last, at once and each time one is saved, until q is pressed or Ctrl-C.
 
     Shows the one thing to do next; h shows a hint to it.
     """
-    keys: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_read_keys, args=[keys], daemon=True).start()
-    current: Outcome | None = None
-    watching = False
-    for changes in watchfiles.watch(folder, rust_timeout=200, yield_on_timeout=True, raise_interrupt=False):
-        if not watching:
-            watching = True
-            console.print(f"Watching {folder.name}/. Save an exercise to have it checked; h shows a hint, q ends.")
-        saved = sorted({Path(path) for _, path in changes if path.endswith(".ipynb")})
-        for path in saved:
-            if ".ipynb_checkpoints" not in path.parts and path.exists():
-                current = _check_and_say_what_is_next(path, console)
-        while not keys.empty():
-            key = keys.get()
-            if key in ("q", "\x03", "\x04"):
-                return
-            if key == "h" and current:
-                question = find_question(current.question)
-                number = progress.count_hint(question.name, len(question.hints))
-                console.print(f"Hint {number + 1} of {len(question.hints)}: {question.hints[number]}", markup=False)
+    console.print(f"Watching {folder.name}/. Save an exercise to have it checked; h shows a hint, q ends.")
+    saved = sorted(folder.glob("*.ipynb"), key=lambda path: path.stat().st_mtime)[-1:]
+    current = _check_and_say_what_is_next(saved[0], console) if saved else None
+    with _pressed_keys() as pressed:
+        for changes in watchfiles.watch(folder, rust_timeout=200, yield_on_timeout=True, raise_interrupt=False):
+            for path in sorted({Path(path) for _, path in changes if path.endswith(".ipynb")}):
+                if ".ipynb_checkpoints" not in path.parts and path.exists():
+                    current = _check_and_say_what_is_next(path, console)
+            for key in pressed():
+                if key == "q":
+                    return
+                if key == "h" and current:
+                    question = find_question(current.question)
+                    number = progress.count_hint(question.name, len(question.hints))
+                    console.print(f"Hint {number + 1} of {len(question.hints)}: {question.hints[number]}", markup=False)
+                elif key == "h":
+                    console.print("There is nothing left to give a hint to.")
+
+
+@contextmanager
+def _pressed_keys() -> Iterator[Callable[[], str]]:
+    """A function that returns the keys pressed since it was last called, in lower case, without waiting.
+
+    Input is left as it is when it is no terminal, and on Windows goes by way of msvcrt.
+    """
+    if not sys.stdin.isatty():
+        yield lambda: ""
+        return
+    if os.name == "nt":
+        import msvcrt
+
+        yield lambda: msvcrt.getwch().lower() if msvcrt.kbhit() else ""
+        return
+    import termios
+    import tty
+
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+
+    def pressed() -> str:
+        waiting = select.select([terminal], [], [], 0)[0]
+        return os.read(terminal, 100).decode(errors="ignore").lower() if waiting else ""
+
+    tty.setcbreak(terminal)  # keys at once; output and Ctrl-C as ever
+    try:
+        yield pressed
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
 def restore(exercise: str) -> tuple[Path, Path | None]:
@@ -127,19 +170,25 @@ def restore(exercise: str) -> tuple[Path, Path | None]:
     Raises:
         ExerciseError: no exercise, or more than one, begins so.
     """
-    matching = sorted(PRISTINE.glob(f"{Path(exercise).stem}*.ipynb"))
-    if len(matching) != 1:
-        names = ", ".join(path.stem for path in matching or sorted(PRISTINE.glob("*.ipynb")))
-        raise ExerciseError(f"{'No' if not matching else 'More than one'} exercise begins with {exercise!r}: {names}.")
-    target, kept = EXERCISES / matching[0].name, None
-    if target.exists() and target.read_bytes() != matching[0].read_bytes():
+    pristine = _pristine(exercise)
+    target, kept = EXERCISES / pristine.name, None
+    if target.exists() and target.read_bytes() != pristine.read_bytes():
         kept = target.with_name(f"{target.stem}.{datetime.now():%Y-%m-%d-%H%M%S-%f}.ipynb")
         target.rename(kept)
     target.parent.mkdir(exist_ok=True)
     unfinished = target.with_suffix(".unfinished")
-    shutil.copyfile(matching[0], unfinished)
+    shutil.copyfile(pristine, unfinished)
     unfinished.replace(target)
     return target, kept
+
+
+def _pristine(exercise: str) -> Path:
+    """The unsolved copy of the exercise whose name begins so."""
+    matching = sorted(PRISTINE.glob(f"{Path(exercise).name.split('.')[0]}*.ipynb"))
+    if len(matching) != 1:
+        names = ", ".join(path.stem for path in matching or sorted(PRISTINE.glob("*.ipynb")))
+        raise ExerciseError(f"{'No' if not matching else 'More than one'} exercise begins with {exercise!r}: {names}.")
+    return matching[0]
 
 
 def _check_and_say_what_is_next(path: Path, console: Console) -> Outcome | None:
@@ -160,19 +209,12 @@ def _check_and_say_what_is_next(path: Path, console: Console) -> Outcome | None:
         console.print("Everything is solved.", style="green")
         return None
     if left[0].state == "unsolved":
-        console.print(f"Next: {left[0].question}. {find_question(left[0].question).objective}.", markup=False)
+        objective = find_question(left[0].question).objective
+        console.print(f"Next: {left[0].question}, to {objective}.", markup=False)
     else:
         console.print(f"✗ {left[0].question}", style="bold red")
         console.print(left[0].message, markup=False)
     return left[0]
-
-
-def _read_keys(keys: queue.Queue) -> None:
-    try:
-        while True:
-            keys.put(click.getchar())
-    except (OSError, EOFError, KeyboardInterrupt):
-        keys.put("q")
 
 
 def _belongs_to_the_course(source: str) -> bool:
@@ -182,14 +224,16 @@ def _belongs_to_the_course(source: str) -> bool:
     return all(CHECK.match(line) or line.startswith(calls) for line in lines)
 
 
-def _execute(client: NotebookClient, cell, number: int) -> str:
+def _execute(client: NotebookClient, cell, number: int, name: str) -> str:
     """Run a cell; what went wrong, or an empty text."""
     try:
         client.execute_cell(cell, number)
     except CellTimeoutError:
         return f"it did not finish within {CELL_SECONDS} seconds"
     except DeadKernelError:
-        raise ExerciseError("The kernel died while the notebook ran. Does a cell end the program?") from None
+        raise ExerciseError(
+            f"{name} ended the kernel. Does it, or a function that it calls, end the program?"
+        ) from None
     errors = [output for output in cell.outputs if output.output_type == "error"]
     if errors and errors[0].ename == "KeyboardInterrupt":
         return f"it did not finish within {CELL_SECONDS} seconds"

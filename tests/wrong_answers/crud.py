@@ -23,11 +23,11 @@ WRONG_ANSWERS = {
         ),
         "another dimension": (
             table(f"{ID}, title text NOT NULL UNIQUE, content text NOT NULL, embedding vector(3072) NOT NULL", ""),
-            r"The column embedding is of type vector\(3072\), which is not what was asked for",
+            r"The column embedding is of type vector\(3072\); it should be vector\(\d+\)",
         ),
         "no dimension": (
             table(f"{ID}, title text NOT NULL UNIQUE, content text NOT NULL, embedding vector NOT NULL", ""),
-            "The column embedding is of type vector, which is not",
+            r"The column embedding is of type vector; it should be vector\(\d+\)",
         ),
         "lets the vector be NULL": (
             table(f"{ID}, title text NOT NULL UNIQUE, content text NOT NULL, embedding vector(%s)"),
@@ -65,21 +65,49 @@ WRONG_ANSWERS = {
             "def insert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
             "        cur.executemany('INSERT INTO notes (title, content, embedding) VALUES (%s, %s, %s)', notes)\n"
             "    return len(notes)",
-            r"1\d\d statements of INSERT were sent; one is enough",
+            r"1\d\d\d statements of INSERT were sent; one is enough",
         ),
         "the page size of the default": (
             f"def insert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
             f"        execute_values(cur, {INSERT}, notes)\n    return len(notes)",
+            r"1\d statements of INSERT were sent; one is enough",
+        ),
+        "a page size that is large enough for today": (
+            f"def insert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
+            f"        execute_values(cur, {INSERT}, notes, page_size=1000)\n    return len(notes)",
             "2 statements of INSERT were sent; one is enough",
+        ),
+        "many statements in one text": (
+            "from psycopg2.extras import execute_batch\ndef insert_notes(conn, notes):\n"
+            "    with conn, conn.cursor() as cur:\n"
+            "        execute_batch(cur, 'INSERT INTO notes (title, content, embedding) VALUES (%s, %s, %s)', notes,\n"
+            "                      page_size=9999)\n    return len(notes)",
+            "Several statements were sent in one go; a single INSERT takes all the rows",
+        ),
+        "empties the table first": (
+            f"def insert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
+            f"        cur.execute('DELETE FROM notes')\n"
+            f"        execute_values(cur, {INSERT}, notes, page_size=9999)\n    return len(notes)",
+            r"holds 10\d\d rows, which is too few",
+        ),
+        "closes the connection": (
+            f"def insert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
+            f"        execute_values(cur, {INSERT}, notes, page_size=9999)\n    conn.close()\n    return len(notes)",
+            "insert_notes closed the connection that it was given. Leave it open",
+        ),
+        "leaves the stub's last line": (
+            f"def insert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
+            f"        execute_values(cur, {INSERT}, notes, page_size=9999)\n    raise NotImplementedError()",
+            r"`raise NotImplementedError\(\)` is still in insert_notes. Delete that line",
         ),
         "forgets to commit": (
             f"def insert_notes(conn, notes):\n    with conn.cursor() as cur:\n"
-            f"        execute_values(cur, {INSERT}, notes, page_size=1000)\n    return len(notes)",
-            "holds 0 rows, which is too few. A transaction is still open: was it committed",
+            f"        execute_values(cur, {INSERT}, notes, page_size=9999)\n    return len(notes)",
+            "holds 1 rows, which is too few. A transaction is still open: was it committed",
         ),
         "returns nothing": (
             f"def insert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
-            f"        execute_values(cur, {INSERT}, notes, page_size=1000)",
+            f"        execute_values(cur, {INSERT}, notes, page_size=9999)",
             "The result should be an int; it is None. Does the function end with a return",
         ),
         "pastes the values in": (
@@ -87,7 +115,7 @@ WRONG_ANSWERS = {
             "        values = ', '.join(f\"('{t}', '{c}', '{e.tolist()}')\" for t, c, e in notes)\n"
             "        cur.execute(f'INSERT INTO notes (title, content, embedding) VALUES {values}')\n"
             "    return len(notes)",
-            "insert_notes raised",
+            "insert_notes raised SyntaxError(.|\n)*Is every value bound with %s, and none pasted into the SQL",
         ),
         "fails without notes": (
             f"def insert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
@@ -97,8 +125,8 @@ WRONG_ANSWERS = {
         "title and content changed about": (
             "def insert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
             "        execute_values(cur, 'INSERT INTO notes (content, title, embedding) VALUES %s', notes,\n"
-            "                       page_size=1000)\n    return len(notes)",
-            "The table notes holds a wrong value",
+            "                       page_size=9999)\n    return len(notes)",
+            "The column content is wrong, at least for",
         ),
         "a connection of its own": (
             f"import psycopg2\nfrom pgv_helpers import connect\ndef insert_notes(conn, notes):\n"
@@ -142,32 +170,45 @@ WRONG_ANSWERS = {
             "def read_embeddings(conn):\n    with conn.cursor() as cur:\n"
             "        cur.execute('SELECT embedding FROM notes ORDER BY id')\n"
             "        return np.stack([v.to_numpy() for (v,) in cur.fetchall()])",
-            "A transaction is still open",
+            "A SELECT opens a transaction too, and it is still open",
+        ),
+        "each vector once": (
+            "def read_embeddings(conn):\n    with conn, conn.cursor() as cur:\n"
+            "        cur.execute('SELECT DISTINCT embedding FROM notes')\n"
+            "        return np.stack([v.to_numpy() for (v,) in cur.fetchall()])",
+            r"The result has the shape \(\d+, \d\), not",
         ),
         "rounds": (
             "def read_embeddings(conn):\n    with conn, conn.cursor() as cur:\n"
             "        cur.execute('SELECT embedding FROM notes ORDER BY id')\n"
             "        return np.stack([v.to_numpy().round(4) for (v,) in cur.fetchall()])",
-            "The result has a wrong value",
+            r"The result is wrong \(\d+ of \d+ numbers",
         ),
     },
     "crud.upsert_notes": {
         "does nothing with known titles": (
             f"def upsert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
             f"        execute_values(cur, {INSERT} + ' ON CONFLICT (title) DO NOTHING', notes)",
-            "The column content holds a wrong value",
+            "The column content is wrong, at least for",
         ),
         "leaves the old vector": (
             f"def upsert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
             f"        execute_values(cur, {INSERT} + ' ON CONFLICT (title) DO UPDATE SET content = EXCLUDED.content',\n"
             f"                       notes)",
-            "The column embedding holds a wrong value",
+            "The column embedding is wrong, at least for",
         ),
         "deletes and inserts": (
             f"def upsert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
             f"        cur.execute('DELETE FROM notes WHERE title = ANY(%s)', [[t for t, _, _ in notes]])\n"
             f"        execute_values(cur, {INSERT}, notes)",
-            "The column id of the rows that were there",
+            "A note that was there has a new id. Change its row instead of deleting it",
+        ),
+        "overwrites the category": (
+            "def upsert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
+            "        execute_values(cur, 'INSERT INTO notes (title, content, embedding) VALUES %s '\n"
+            "            'ON CONFLICT (title) DO UPDATE SET (content, embedding, category) = '\n"
+            "            '(EXCLUDED.content, EXCLUDED.embedding, EXCLUDED.category)', notes)",
+            "A note that was there has lost its category",
         ),
         "inserts": (
             f"def upsert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
@@ -209,25 +250,40 @@ WRONG_ANSWERS = {
             "        cur.execute('UPDATE notes SET content = %s, embedding = %s WHERE title = %s',\n"
             "                    [content, embedding, title])\n"
             "        cur.execute('INSERT INTO history SELECT title, content FROM notes WHERE title = %s', [title])",
-            "The table history, after a revision, holds a wrong value",
+            "The table history, after a revision, is wrong, at least for",
         ),
         "keeps no history": (
             "def revise_note(conn, title, content, embedding):\n    with conn, conn.cursor() as cur:\n"
             "        cur.execute('UPDATE notes SET content = %s, embedding = %s WHERE title = %s',\n"
             "                    [content, embedding, title])",
-            "The table history, after a revision, holds 0, which is too few",
+            "The table history, after a revision, holds 0 rows, which is too few",
+        ),
+        "pastes the values in": (
+            "def revise_note(conn, title, content, embedding):\n    with conn, conn.cursor() as cur:\n"
+            "        cur.execute(f\"INSERT INTO history SELECT title, content FROM notes WHERE title = '{title}'\")\n"
+            "        cur.execute(f\"UPDATE notes SET content = '{content}', embedding = '{embedding.tolist()}' \"\n"
+            "                    f\"WHERE title = '{title}'\")",
+            "revise_note raised SyntaxError(.|\n)*Is every value bound with %s",
+        ),
+        "deletes and inserts": (
+            "def revise_note(conn, title, content, embedding):\n    with conn, conn.cursor() as cur:\n"
+            "        cur.execute('INSERT INTO history SELECT title, content FROM notes WHERE title = %s', [title])\n"
+            "        cur.execute('DELETE FROM notes WHERE title = %s', [title])\n"
+            "        cur.execute('INSERT INTO notes (title, content, embedding) VALUES (%s, %s, %s)',\n"
+            "                    [title, content, embedding])",
+            "The note has a new id or category",
         ),
         "forgets the vector": (
             "def revise_note(conn, title, content, embedding):\n    with conn, conn.cursor() as cur:\n"
             "        cur.execute('INSERT INTO history SELECT title, content FROM notes WHERE title = %s', [title])\n"
             "        cur.execute('UPDATE notes SET content = %s WHERE title = %s', [content, title])",
-            "The column embedding holds a wrong value",
+            "The column embedding is wrong, at least for",
         ),
         "changes every note": (
             "def revise_note(conn, title, content, embedding):\n    with conn, conn.cursor() as cur:\n"
             "        cur.execute('INSERT INTO history SELECT title, content FROM notes WHERE title = %s', [title])\n"
             "        cur.execute('UPDATE notes SET content = %s, embedding = %s', [content, embedding])",
-            "The column content holds a wrong value",
+            "The column content is wrong, at least for",
         ),
     },
     "crud.delete_notes": {
@@ -259,7 +315,7 @@ WRONG_ANSWERS = {
             "def delete_notes(conn, titles):\n    with conn, conn.cursor() as cur:\n"
             "        cur.execute(f'DELETE FROM notes WHERE title IN {tuple(titles)} RETURNING title')\n"
             "        return sorted(t for (t,) in cur.fetchall())",
-            "delete_notes raised",
+            "delete_notes raised SyntaxError(.|\n)*Is every value bound with %s",
         ),
         "takes titles for patterns": (
             "def delete_notes(conn, titles):\n    with conn, conn.cursor() as cur:\n"
@@ -319,21 +375,35 @@ WRONG_ANSWERS = {
             "        cur.execute('SELECT title, embedding <=> %s FROM notes WHERE category = %s '\n"
             "                    'ORDER BY embedding <=> %s', [embedding, category, embedding])\n"
             "        return cur.fetchall()",
-            "The result holds 15, which is too many",
+            "The result holds 8 items, which is too many",
         ),
         "pastes the category in": (
             "def search_notes(conn, category, embedding, limit):\n    with conn, conn.cursor() as cur:\n"
             "        cur.execute(f\"SELECT title, embedding <=> %s FROM notes WHERE category = '{category}' \"\n"
             '                    "ORDER BY embedding <=> %s LIMIT %s", [embedding, embedding, limit])\n'
             "        return cur.fetchall()",
-            "search_notes raised",
+            "search_notes raised(.|\n)*Is every value bound with %s",
+        ),
+        "takes the category for a pattern": (
+            "def search_notes(conn, category, embedding, limit):\n    with conn, conn.cursor() as cur:\n"
+            "        cur.execute('SELECT title, embedding <=> %s FROM notes WHERE category LIKE %s '\n"
+            "                    'ORDER BY embedding <=> %s LIMIT %s', [embedding, category, embedding, limit])\n"
+            "        return cur.fetchall()",
+            "The result holds something that does not belong there",
+        ),
+        "leaves the transaction open": (
+            "def search_notes(conn, category, embedding, limit):\n    cur = conn.cursor()\n"
+            "    cur.execute('SELECT title, embedding <=> %s FROM notes WHERE category = %s '\n"
+            "                'ORDER BY embedding <=> %s LIMIT %s', [embedding, category, embedding, limit])\n"
+            "    return cur.fetchall()",
+            "A transaction is still open",
         ),
         "titles only": (
             "def search_notes(conn, category, embedding, limit):\n    with conn, conn.cursor() as cur:\n"
             "        cur.execute('SELECT title FROM notes WHERE category = %s '\n"
             "                    'ORDER BY embedding <=> %s LIMIT %s', [category, embedding, limit])\n"
             "        return cur.fetchall()",
-            "Each item of the result holds 1, which is too few",
+            r"Each item of the result should be \(title, distance\); it holds 1",
         ),
     },
 }

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import psycopg2.errors
+from psycopg2 import sql
 from psycopg2.extras import execute_values
 
 from pgv_helpers.course import expect
@@ -67,8 +68,8 @@ def create_notes(learner, db, rng) -> Iterator[str]:
     types = {"id": "integer", "title": "text", "content": "text", "embedding": f"vector({dimension})"}
     expect.columns(db, "notes", types, required=types)
     yield "its columns have the right types, and none accepts NULL"
-    expect.constraint(db, "notes", "PRIMARY KEY", ["id"])
-    expect.constraint(db, "notes", "UNIQUE", ["title"])
+    expect.unique(db, "notes", ["id"], primary=True)
+    expect.unique(db, "notes", ["title"])
     yield "id is the primary key, and a title occurs once"
     vector = "[" + ",".join(["0"] * dimension) + "]"
     statement = "INSERT INTO notes (title, content, embedding) VALUES ('a', 'b', %s) RETURNING id"
@@ -91,22 +92,24 @@ def create_notes(learner, db, rng) -> Iterator[str]:
     ],
 )
 def insert_notes(learner, db, rng) -> Iterator[str]:
-    dimension, number = int(rng.integers(3, 9)), int(rng.integers(130, 180))
-    make_table(db, [], dimension)
-    rows = notes(rng, number, dimension)
+    dimension, number = int(rng.integers(3, 9)), int(rng.integers(1010, 1100))
+    there, *rows = notes(rng, 1 + number, dimension)
+    make_table(db, [there], dimension)
     rows[3] = (HOSTILE, rows[3][1], rows[3][2])
     returned = learner.call("insert_notes", learner.conn, rows)
-    expect.count(db, "notes", number, learner)
-    yield "every row is in the table, and was committed"
-    expect.rows(db, "SELECT title, content, embedding FROM notes", [], rows, "The table notes")
+    expect.count(db, "notes", number + 1, learner)
+    yield "every row is in the table beside the one that was there, and was committed"
+    _expect_same_notes(db, [there, *rows])
     yield "titles, contents and vectors are as they were given, a hostile title among them"
-    expect.statements(learner, "INSERT")
+    sent = expect.statements(learner, "INSERT")
+    if sent.status != f"INSERT 0 {number}":
+        raise expect.Wrong("Several statements were sent in one go; a single INSERT takes all the rows.")
     yield "one INSERT was sent"
     expect.is_a(returned, int, "The result")
     expect.equal(returned, number, "The number of rows that is returned")
     yield "the result says how many"
     expect.equal(learner.call("insert_notes", learner.conn, []), 0, "The result for an empty list")
-    expect.count(db, "notes", number, learner)
+    expect.count(db, "notes", number + 1, learner)
     yield "an empty list is no error"
 
 
@@ -116,13 +119,16 @@ def insert_notes(learner, db, rng) -> Iterator[str]:
     objective="read vectors back as one NumPy array",
     hints=[
         "Each vector that is read is a `Vector`; ask it for its array.",
-        "Without ORDER BY the rows come in any order that suits PostgreSQL.",
+        "Without ORDER BY the rows come in any order that suits PostgreSQL. A SELECT opens a transaction as well.",
+        "Within `with conn, conn.cursor() as cur:`, after `SELECT embedding FROM notes ORDER BY id`: "
         "`np.stack([vector.to_numpy() for (vector,) in cur.fetchall()])`",
     ],
 )
 def read_embeddings(learner, db, rng) -> Iterator[str]:
     dimension, number = int(rng.integers(3, 9)), int(rng.integers(5, 12))
-    make_table(db, notes(rng, number, dimension), dimension)
+    rows = notes(rng, number, dimension)
+    rows[-1] = (*rows[-1][:2], rows[0][2])  # two notes with one vector are two rows all the same
+    make_table(db, rows, dimension)
     # Rows that were changed stand last in the table, so that its order is not that of the ids.
     query(db, "UPDATE notes SET content = content || '!' WHERE id <= 3")
     with expect.unchanged(db, ["notes"], "Reading changes nothing"):
@@ -135,7 +141,8 @@ def read_embeddings(learner, db, rng) -> Iterator[str]:
         raise expect.Wrong("The result holds the right vectors in the wrong order: the smallest id comes first.")
     expect.close(returned, expected, "The result", tolerance=0)
     yield "the vectors are those of the table, bit for bit, in the order of the ids"
-    expect.committed(learner)
+    if learner.in_transaction:
+        raise expect.Wrong("A SELECT opens a transaction too, and it is still open: end it, as `with conn:` does.")
     yield "no transaction was left open"
 
 
@@ -152,21 +159,22 @@ def read_embeddings(learner, db, rng) -> Iterator[str]:
 def upsert_notes(learner, db, rng) -> Iterator[str]:
     dimension = int(rng.integers(3, 9))
     old, new = notes(rng, 6, dimension), notes(rng, 5, dimension)
-    make_table(db, old, dimension)
+    make_table(db, old, dimension, category=texts(rng, 6))
     changed = [(old[place][0], new[place][1], new[place][2]) for place in (1, 4)]
     arriving = [*changed, *new[2:]]
-    ids = dict(query(db, "SELECT title, id FROM notes").itertuples(index=False))
+    known = "SELECT title, {} FROM notes WHERE title = ANY(%s) ORDER BY title"
+    titles = [title for title, *_ in old]
+    ids, categories = query(db, known.format("id"), [titles]), query(db, known.format("category"), [titles])
     learner.call("upsert_notes", learner.conn, arriving)
     expect.count(db, "notes", 9, learner)
     yield "known titles were not added a second time, new ones were"
-    after = list({row[0]: row for row in [*old, *arriving]}.values())
-    expect.rows(db, "SELECT title, content FROM notes", [], [row[:2] for row in after], "The column content")
-    yield "the texts are the new ones"
-    expect.rows(db, "SELECT title, embedding FROM notes", [], [row[::2] for row in after], "The column embedding")
-    yield "the vectors are the new ones too"
-    kept = [(title, ids[title]) for title in ids]
-    expect.rows(db, "SELECT title, id FROM notes WHERE id <= 6", [], kept, "The column id of the rows that were there")
-    yield "rows that were there have kept their ids"
+    _expect_same_notes(db, list({row[0]: row for row in [*old, *arriving]}.values()))
+    yield "the texts and the vectors are the new ones"
+    if not query(db, known.format("id"), [titles]).equals(ids):
+        raise expect.Wrong("A note that was there has a new id. Change its row instead of deleting it.")
+    if not query(db, known.format("category"), [titles]).equals(categories):
+        raise expect.Wrong("A note that was there has lost its category. Change no more than the text and the vector.")
+    yield "rows that were there have kept their ids and categories"
     with expect.unchanged(db, ["notes"], "A second time, with the same rows"):
         learner.call("upsert_notes", learner.conn, arriving)
     yield "a second time changes nothing"
@@ -184,18 +192,26 @@ def upsert_notes(learner, db, rng) -> Iterator[str]:
 )
 def revise_note(learner, db, rng) -> Iterator[str]:
     dimension = int(rng.integers(3, 9))
-    rows, (better, broken) = notes(rng, 4, dimension), notes(rng, 2, dimension)
-    make_table(db, rows, dimension)
+    rows, (better, best, broken) = notes(rng, 4, dimension), notes(rng, 3, dimension)
+    rows[2] = (HOSTILE, *rows[2][1:])
+    better = (better[0], HOSTILE + "!", better[2])
+    make_table(db, rows, dimension, category=texts(rng, 4))
     query(db, "CREATE TABLE history (title text NOT NULL, content text NOT NULL)")
+    others = "SELECT title, id, category FROM notes ORDER BY title"
+    before = query(db, others)
     title, content, _ = rows[2]
     learner.call("revise_note", learner.conn, title, better[1], better[2])
     expect.committed(learner)
     expect.rows(db, "SELECT * FROM history", [], [(title, content)], "The table history, after a revision,")
     yield "the old text is in the history"
-    revised = [*rows[:2], (title, *better[1:]), rows[3]]
-    expect.rows(db, "SELECT title, content FROM notes", [], [r[:2] for r in revised], "The column content")
-    expect.rows(db, "SELECT title, embedding FROM notes", [], [r[::2] for r in revised], "The column embedding")
+    _expect_same_notes(db, [*rows[:2], (title, *better[1:]), rows[3]])
+    if not query(db, others).equals(before):
+        raise expect.Wrong("The note has a new id or category. Change its row instead of deleting it.")
     yield "the note has its new text and its new vector, the others are untouched"
+    learner.call("revise_note", learner.conn, title, best[1], best[2])
+    history = [(title, content), (title, better[1])]
+    expect.rows(db, "SELECT * FROM history", [], history, "The table history, after a second revision,")
+    yield "a second revision adds to the history"
     wrong_vector = np.append(broken[2], np.float32(0))
     with expect.unchanged(db, ["notes", "history"], "After a vector of the wrong dimension"):
         error = learner.error("revise_note", learner.conn, title, broken[1], wrong_vector)
@@ -257,22 +273,27 @@ def delete_notes(learner, db, rng) -> Iterator[str]:
 )
 def search_notes(learner, db, rng) -> Iterator[str]:
     dimension = int(rng.integers(3, 9))
-    rows = notes(rng, 30, dimension)
+    rows = notes(rng, 40, dimension)
     # Of different lengths, so that Euclidean distance and inner product rank otherwise than cosine distance.
     rows = [(title, content, vector * rng.uniform(0.1, 10)) for title, content, vector in rows]
-    categories = [HOSTILE if place % 2 else "calm" for place in range(30)]
+    # Alike for whoever ignores case or space, or takes a category for a pattern.
+    kinds = ["calm", "Calm", "calm ", "c%", HOSTILE]
+    categories = [kinds[place % len(kinds)] for place in range(len(rows))]
     wanted = (rng.normal(size=dimension) * 3).astype(np.float32)
-    # The nearest of each category is the nearest of all for whoever forgets the category.
-    rows[:2] = [(*row[:2], wanted * factor) for row, factor in zip(rows, (np.float32(2), np.float32(0.5)))]
+    # The nearest of each category is among the nearest of all for whoever forgets the category.
+    for place, factor in enumerate(rng.uniform(0.5, 3, size=len(kinds))):
+        rows[place] = (*rows[place][:2], wanted * np.float32(factor))
     make_table(db, rows, dimension, category=categories)
     found_right = "the nearest of a category come first, with their cosine distances"
-    hostile_right = "a hostile category is a category like any other"
-    for category, limit, right in (("calm", 4, found_right), (HOSTILE, 6, hostile_right)):
+    alike_right = "a category that looks like a pattern is a category like any other"
+    hostile_right = "so is one that would break SQL it is pasted into"
+    for category, limit, right in (("calm", 4, found_right), ("c%", 5, alike_right), (HOSTILE, 6, hostile_right)):
         returned = learner.call("search_notes", learner.conn, category, wanted, limit)
         expect.is_a(returned, list, "The result")
         for item in returned:
             expect.is_a(item, tuple, "Each item of the result")
-            expect.has_length(item, 2, "Each item of the result")
+            if len(item) != 2:
+                raise expect.Wrong(f"Each item of the result should be (title, distance); it holds {len(item)} values.")
             expect.is_a(item[0], str, "The first of each item")
             expect.is_a(item[1], float, "The second of each item")
         distances = {
@@ -287,6 +308,15 @@ def search_notes(learner, db, rng) -> Iterator[str]:
         yield right
     expect.equal(learner.call("search_notes", learner.conn, "none such", wanted, 3), [], "The result for no category")
     yield "a category without notes gives an empty list"
+    expect.committed(learner)
+    yield "no transaction was left open"
+
+
+def _expect_same_notes(db, rows: list[tuple]) -> None:
+    """The table holds just these notes; says whether it is the content or the embedding that is wrong."""
+    for column, place in (("content", 1), ("embedding", 2)):
+        statement = sql.SQL("SELECT title, {} FROM notes").format(sql.Identifier(column))
+        expect.rows(db, statement, [], [(row[0], row[place]) for row in rows], f"The column {column}")
 
 
 def _expect_cosine_distances(found: list[tuple], vectors: dict[str, np.ndarray], wanted: np.ndarray) -> None:
