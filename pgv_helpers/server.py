@@ -9,6 +9,7 @@ It is private: a Unix socket in a folder that its owner alone can open (on
 Windows: 127.0.0.1), and a generated password in either case.
 """
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -35,13 +36,28 @@ SPACE_NEEDED = 300 * 2**20
 SOCKET_PATH_LIMIT = 103
 """Longest path of a Unix socket in bytes that every platform takes (104 with the NUL on macOS)."""
 
+ROOT_HOME = Path("/var/lib/pgv")
+"""Where root's servers live when their user cannot get to `PGV_HOME`."""
+
 START_TIMEOUT = 120
 """Seconds: recovery after a crash may take a while on a slow disk."""
 
 
 def course_server() -> "EmbeddedServer":
     """The embedded server in `PGV_HOME`."""
-    return EmbeddedServer(settings.home())
+    return EmbeddedServer(server_home(settings.home()))
+
+
+def server_home(home: Path) -> Path:
+    """Where the server of a `PGV_HOME` lives: there, unless only root gets there.
+
+    Root's server runs as another user, who cannot pass through a folder such as
+    /root. Instead of opening that folder, the server gets one below /var/lib/pgv,
+    named after the home.
+    """
+    if not settings.running_as_root() or all(_passable(parent) for parent in home.parents if parent.exists()):
+        return home
+    return ROOT_HOME / f"for-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
-from pgv_helpers.server import EmbeddedServer
+from pgv_helpers.server import EmbeddedServer, server_home
 
 
 def pytest_configure(config):
@@ -32,8 +32,10 @@ def pytest_configure(config):
         os.environ["PGV_DATABASE_URL"] = psycopg2.extensions.make_dsn(given, dbname=database)
 
     def remove_home():
-        EmbeddedServer(Path(home)).stop()
-        shutil.rmtree(home)
+        server = EmbeddedServer(server_home(Path(home)))
+        server.stop()
+        for folder in {server.home, Path(home)}:
+            shutil.rmtree(folder, ignore_errors=True)
 
     config.add_cleanup(remove_home)
 

@@ -16,7 +16,7 @@ import psycopg2.extras
 import pytest
 
 from pgv_helpers.errors import ServerError
-from pgv_helpers.server import EmbeddedServer
+from pgv_helpers.server import EmbeddedServer, course_server
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -127,6 +127,22 @@ def test_root_is_told_where_the_servers_user_can_live(short_tmp_path):
     with pytest.raises(ServerError, match=f"cannot get through {short_tmp_path}.*\n.*PGV_HOME"):
         EmbeddedServer(short_tmp_path / "home").start()
     assert stat.S_IMODE(short_tmp_path.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="concerns a start by root")
+def test_a_home_that_only_root_can_reach_has_its_server_elsewhere(short_tmp_path, monkeypatch):
+    short_tmp_path.chmod(0o700)
+    monkeypatch.setenv("PGV_HOME", str(short_tmp_path / "home"))
+    server = course_server()
+    try:
+        assert run(server, "SELECT 1") == [(1,)]
+        assert not server.home.is_relative_to(short_tmp_path)
+        assert course_server().home == server.home, "the same home has the same server"
+        assert stat.S_IMODE(short_tmp_path.stat().st_mode) == 0o700
+        assert stat.S_IMODE(server.data.stat().st_mode) == 0o700
+    finally:
+        server.reset()
+        shutil.rmtree(server.home)
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root can become another user")
