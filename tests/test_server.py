@@ -265,7 +265,7 @@ def test_a_home_with_an_awkward_name(short_tmp_path, name):
     try:
         assert run(server, "SELECT 1") == [(1,)]
     finally:
-        server.stop()
+        server.reset()
 
 
 def test_data_of_another_major_version_are_left_alone_with_a_clear_message(embedded):
