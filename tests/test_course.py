@@ -93,6 +93,14 @@ def test_an_endless_loop_ends_with_a_message(learn, body):
     assert learner.call("g") == 1
 
 
+def test_an_endless_loop_ends_where_the_system_has_no_timer(learn, monkeypatch):
+    monkeypatch.delattr("signal.setitimer")
+    learner = learn("def f():\n    while True: pass\ndef g(): return 1", seconds=0.5)
+    with pytest.raises(Wrong, match="f did not finish within 0.5 seconds"):
+        learner.call("f")
+    assert learner.call("g") == 1
+
+
 def test_a_statement_that_never_ends_ends_with_a_message(learn):
     learner = learn("def f(conn): conn.cursor().execute('SELECT pg_sleep(60)')", seconds=0.5)
     with pytest.raises(Wrong, match="f did not finish within 0.5 seconds"):

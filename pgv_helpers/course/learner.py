@@ -1,5 +1,6 @@
 """The learner, as a check sees one: functions to call, and a connection that they work with."""
 
+import _thread
 import copy
 import linecache
 import signal
@@ -209,12 +210,13 @@ class TimeIsUp(BaseException):
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise TimeIsUp in the block after so many seconds.
 
-    It works by a signal, so without effect outside of the main thread, and on
-    Windows, which has none. Code that catches everything (`except:`) meets
+    It works by a signal, so without effect outside of the main thread. On Windows,
+    which has no timer of that kind, a thread sends it, and only Python code notices,
+    not a wait in the system. Code that catches everything (`except:`) meets
     TimeIsUp again on its next line, by way of a trace function, and every half
     second after that.
     """
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     running = True
@@ -233,12 +235,20 @@ def time_limit(seconds: float) -> Iterator[None]:
             frame = frame.f_back
         raise TimeIsUp
 
-    previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
+    alarm = signal.SIGALRM if hasattr(signal, "setitimer") else signal.SIGINT
+    timer = threading.Timer(seconds, _thread.interrupt_main)
+    previous = signal.signal(alarm, expire)
+    if alarm == signal.SIGINT:
+        timer.start()
+    else:
+        signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
     try:
         yield
     finally:
         running = False
         sys.settrace(tracing)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        if alarm == signal.SIGINT:
+            timer.cancel()
+        else:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(alarm, previous)
