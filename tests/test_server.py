@@ -112,6 +112,9 @@ def test_root_runs_it_as_a_user_without_rights_and_opens_no_parent_folder(short_
     before = {path: path.stat().st_mode for path in (closed, short_tmp_path, Path("/tmp"))}
     server = EmbeddedServer(short_tmp_path / "home", binaries=hidden)
     try:
+        with ThreadPoolExecutor(3) as pool:
+            starts = pool.map(lambda _: EmbeddedServer(server.home, binaries=hidden).start(), range(3))
+            assert len({started.pid for started in starts}) == 1, "the binaries are copied once"
         process = psutil.Process(server.start().pid)
         assert process.uids().effective != 0
         assert process.gids().effective != 0

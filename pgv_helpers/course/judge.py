@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 from pgv_helpers.course.learner import Learner
 from pgv_helpers.course.question import Question
 from pgv_helpers.course.verdict import NotSolved, Outcome, Wrong
-from pgv_helpers.db import connect, query
+from pgv_helpers.db import connect, query, work_in
 
 
 def judge(question: Question, learner: Learner, db: Connection, rng: np.random.Generator) -> Outcome:
@@ -49,9 +49,9 @@ def scratch_schema() -> Iterator[tuple[Connection, str]]:
     # The number of the server's process tells later whether anybody still uses the schema.
     schema = f"check_{db.info.backend_pid}_{secrets.token_hex(4)}"
     _drop_abandoned_schemas(db)
-    query(db, sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-    query(db, "SELECT set_config('search_path', %s || ', ' || current_setting('search_path'), false)", [schema])
-    query(db, "SET lock_timeout = '3s'")
+    with db.cursor() as cur:
+        work_in(cur, schema)
+        cur.execute("SET lock_timeout = '3s'")
     try:
         yield db, schema
     finally:
