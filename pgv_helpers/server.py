@@ -136,8 +136,9 @@ class EmbeddedServer:
         Raises:
             ServerError: when it does not stop within a minute.
         """
-        if not self.data.exists():
+        if not self.status():
             return False
+        self._prepare_home()
         with self._lock():
             if not self.status():
                 return False

@@ -120,6 +120,7 @@ def test_root_runs_it_as_a_user_without_rights_and_opens_no_parent_folder(short_
         assert process.gids().effective != 0
         assert Path(process.exe()).is_relative_to(server.home), "the binaries were copied to where that user can read"
         assert before == {path: path.stat().st_mode for path in before}
+        assert EmbeddedServer(server.home, binaries=hidden).stop(), "another process can stop it"
     finally:
         server.stop()
 
