@@ -1,23 +1,10 @@
-"""What the course searches. Written for it; every text is original."""
+"""What the course searches: passages with judged questions, Python's documentation, and vectors of no texts."""
 
-import json
-from importlib.resources import files
-from typing import TYPE_CHECKING
+from pgv_helpers.datasets.judged import DatasetName, embedded_text, load_documents, load_passages, load_questions
+from pgv_helpers.datasets.python_docs import load_python_docs
+from pgv_helpers.datasets.vectors import clustered_vectors, random_vectors
 
-if TYPE_CHECKING:
-    import pandas
-
-
-def load_passages() -> "pandas.DataFrame":
-    """Forty short passages on eight subjects, some of them look-alikes on purpose.
-
-    Returns:
-        A row for each passage: `id`, `title`, `category`, `published` (a date),
-        `source` and `content` (45 to 85 words).
-    """
-    import pandas
-
-    with (files(__name__) / "passages.jsonl").open(encoding="utf-8") as lines:
-        passages = pandas.DataFrame([json.loads(line) for line in lines])
-    passages["published"] = pandas.to_datetime(passages["published"]).dt.date
-    return passages
+__all__ = [
+    "DatasetName", "clustered_vectors", "embedded_text", "load_documents", "load_passages", "load_python_docs",
+    "load_questions", "random_vectors",
+]  # fmt: skip

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from pgv_helpers import settings
 from pgv_helpers.errors import ModelError
-from pgv_helpers.models.client import base_url, explained_errors, openai_client, server
+from pgv_helpers.models.client import OFFLINE_URL, base_url, explained_errors, openai_client, server
 
 if TYPE_CHECKING:
     import openai
@@ -47,7 +48,8 @@ def embed(texts: Sequence[str], *, model: str | None = None, progress: bool | No
     Takes a list, a tuple, a pandas Series, an array, a generator: anything that
     yields texts. Equal texts are embedded once, and what has been embedded is
     kept in `PGV_HOME`/cache, for each URL and model: the same call again sends
-    nothing. No texts give shape (0, `embedding_dimension(model)`). `model` is the settings' unless
+    nothing. The offline model's vectors of the course's own documents came with it, in
+    half precision. No texts give shape (0, `embedding_dimension(model)`). `model` is the settings' unless
     given; `progress` shows a bar, by default from 200 texts on that are not in
     the cache.
 
@@ -59,9 +61,10 @@ def embed(texts: Sequence[str], *, model: str | None = None, progress: bool | No
     if not texts:
         return np.empty((0, embedding_dimension(model)), np.float32)
     url = base_url()
-    keys = [hashlib.sha256(f"{url}\n{model}\n{text}".encode()).digest() for text in texts]
+    keys = [_key(url, model, text) for text in texts]
     wanted = dict(zip(keys, texts))
-    vectors = _with_cache(lambda cache: _read(cache, list(wanted)), otherwise={})
+    vectors = {key: _unit(_shipped()[key]) for key in wanted if key in _shipped()}
+    vectors |= _with_cache(lambda cache: _read(cache, [key for key in wanted if key not in vectors]), otherwise={})
     missing = {key: text for key, text in wanted.items() if key not in vectors}
 
     if missing:
@@ -177,7 +180,42 @@ def _request(client: "openai.OpenAI", texts: list[str], model: str) -> np.ndarra
     return vectors
 
 
+# Shipped with the course ---------------------------------------------------------------
+
+SHIPPED = Path(__file__).with_name("shipped.npy")
+"""Vectors of the course's own documents by the offline model, in half precision, ordered by key."""
+
+
+def ship(texts: Iterable[str]) -> None:
+    """For developers: write `SHIPPED` anew, with the offline model's vectors of these texts."""
+    model = settings.OFFLINE_EMBEDDING_MODEL
+    vectors = _send({_key(OFFLINE_URL, model, text): text for text in texts}, model, progress=True)
+    rows = np.empty(len(vectors), [("key", "V32"), ("vector", "<f2", DIMENSIONS[model])])
+    rows["key"], rows["vector"] = list(map(np.void, vectors)), list(vectors.values())
+    unfinished = SHIPPED.with_suffix(".unfinished.npy")
+    np.save(unfinished, rows)
+    unfinished.replace(SHIPPED)
+
+
+@cache
+def _shipped() -> Mapping[bytes, np.ndarray]:
+    """Key -> vector of the texts whose vectors came with the course."""
+    if not SHIPPED.exists():
+        return {}
+    rows = np.load(SHIPPED, mmap_mode="r")
+    return dict(zip(rows["key"].tolist(), rows["vector"]))
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    vector = vector.astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
 # Cache ---------------------------------------------------------------------------------
+
+
+def _key(url: str, model: str, text: str) -> bytes:
+    return hashlib.sha256(f"{url}\n{model}\n{text}".encode()).digest()
 
 
 def _cache_path() -> Path:
