@@ -5,9 +5,40 @@ from importlib import import_module
 _HOMES = {
     "db": ["connect", "database_url", "query"],
     "models": ["openai_client", "async_openai_client", "embed", "get_embedding", "embedding_dimension"],
-    "datasets": ["load_passages"],
+    "datasets": [
+        "load_passages",
+        "load_python_docs",
+        "load_documents",
+        "load_questions",
+        "embedded_text",
+        "random_vectors",
+        "clustered_vectors",
+    ],
+    "documents": [
+        "create_documents_table",
+        "table_model",
+        "insert_document",
+        "store_documents_batch",
+        "upsert_documents",
+        "delete_documents",
+        "read_documents",
+    ],
+    "bulk": ["bulk_load", "read_embeddings"],
+    "search": ["add_full_text", "full_text_search", "vector_search", "hybrid_search"],
+    "evaluation": [
+        "recall_at_k",
+        "precision_at_k",
+        "reciprocal_rank",
+        "ndcg_at_k",
+        "score_rankings",
+        "summarise",
+        "compare",
+        "bootstrap_interval",
+        "measure_latency",
+        "evaluate_search",
+    ],
     "course.notebook": ["check", "hint", "solution", "progress"],
-    "plots": ["plot_map", "plot_vectors", "plot_bars", "plot_matrix"],
+    "plots": ["plot_map", "plot_vectors", "plot_bars", "plot_matrix", "plot_scores"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

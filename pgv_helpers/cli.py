@@ -2,9 +2,10 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -160,9 +161,37 @@ def reset_exercise(name: str) -> None:
 
 
 @app.command()
-def build() -> None:
-    """For developers: generate exercises/ from solutions/."""
+def evaluate() -> None:
+    """Measure search by words, by vectors and by both, on the judged questions of the two data sets."""
+    from pgv_helpers.datasets import DatasetName
+    from pgv_helpers.evaluation import METHODS, evaluate_search, summarise
+
+    table = Table("nDCG@10", *METHODS, "questions", box=SIMPLE)
+    for dataset in get_args(DatasetName):
+        scores = evaluate_search(dataset)
+        kinds = [(f"  {kind}", part) for kind, part in scores.groupby("kind", sort=False)]
+        for name, part in [(dataset, scores), *kinds]:
+            summary = summarise(part).set_index("method").loc[list(METHODS)]
+            cells = [f"{it.mean:.2f} ({it.low:.2f}–{it.high:.2f})" for it in summary.itertuples()]
+            table.add_row(name, *cells, str(summary.questions.iloc[0]))
+    console.print(table)
+    console.print("In brackets: where the mean lies with 95 % confidence.")
+
+
+@app.command()
+def build(
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Embed the data sets anew, too; it takes minutes.")
+    ] = False,
+) -> None:
+    """For developers: generate exercises/ from solutions/, and the vectors that come with the course."""
     from pgv_helpers.course.build import build as build_exercises
+
+    if vectors:
+        from pgv_helpers.datasets import DatasetName, embedded_text, load_documents
+        from pgv_helpers.models.embed import ship
+
+        ship(text for dataset in get_args(DatasetName) for text in embedded_text(load_documents(dataset)))
 
     changed = build_exercises()
     for path in changed:

@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlencode
 
@@ -11,6 +12,7 @@ import psycopg2.errors
 from pgvector.psycopg2 import register_vector
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import parse_dsn
 
 from pgv_helpers import settings
@@ -82,7 +84,8 @@ def connect(schema: str | None = None, *, connection_factory: type[Connection] |
 
     Args:
         schema: Create this schema if need be and work in it, so that a lesson's
-            tables stay apart from every other's.
+            tables stay apart from every other's. In `"pg_temp"` they are temporary:
+            they vanish with the connection.
         connection_factory: psycopg2's: a subclass of its connection to return.
 
     Returns:
@@ -130,6 +133,29 @@ def query(conn: Connection, statement: str, parameters: Sequence | dict | None =
         if cur.description is None:
             return pandas.DataFrame()
         return pandas.DataFrame(cur.fetchall(), columns=[column.name for column in cur.description])
+
+
+@contextmanager
+def transaction(conn: Connection) -> Iterator[Cursor]:
+    """A cursor whose statements land together: committed at the end, rolled back after an error or Ctrl-C.
+
+    What the connection had not yet committed shares their fate, as with psycopg2's
+    `commit()` and `rollback()`. A connection in autocommit mode is put back into it.
+    """
+    autocommit = conn.autocommit
+    if autocommit:
+        conn.autocommit = False
+    try:
+        with conn.cursor() as cur:
+            yield cur
+        conn.commit()
+    except BaseException:
+        if not conn.closed:
+            conn.rollback()
+        raise
+    finally:
+        if autocommit and not conn.closed:
+            conn.autocommit = True
 
 
 def _open(factory: type[Connection] | None) -> Connection:
@@ -235,7 +261,7 @@ def work_in(cur, schema: str) -> None:
         ConnectionFailed: the role may not create it.
     """
     cur.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [schema])
-    if not cur.fetchone():
+    if not cur.fetchone() and schema != "pg_temp":  # each session has its own, under this alias
         cur.execute("SELECT pg_advisory_xact_lock(hashtext('CREATE SCHEMA'))")
         try:
             cur.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))

@@ -22,3 +22,7 @@ class ConnectionFailed(CourseError):
 
 class ModelError(CourseError):
     """A model cannot be used as asked: wrong input, wrong key, unknown name."""
+
+
+class DocumentError(CourseError):
+    """Rows that cannot be stored as given, or a table that is not what was expected."""

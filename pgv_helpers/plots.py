@@ -7,10 +7,14 @@ Design, 2008), which readers with colour-blindness can tell apart.
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    import pandas
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, BLACK = OKABE_ITO
@@ -140,6 +144,37 @@ def plot_matrix(values: np.ndarray, names: Sequence[str], *, label: str) -> Figu
             colour = BLACK if value > middle else "white"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
         figure.colorbar(image, ax=axes, label=label, shrink=0.8)
+        return figure
+
+
+def plot_scores(summary: "pandas.DataFrame", *, group: str, label: str = "nDCG@10") -> Figure:
+    """Methods side by side: a mean with its interval for each group, in rows.
+
+    Args:
+        summary: as from `evaluation.summarise`: the column named `group`, and method, mean, low, high.
+        group: the column whose values become the rows, such as dataset or kind.
+        label: what the mean is of, for the axis.
+    """
+    groups, methods = list(dict.fromkeys(summary[group])), list(dict.fromkeys(summary["method"]))
+    with _figure(7.5, 1.1 + 0.28 * (len(methods) + 0.8) * len(groups)) as (figure, axes):
+        for row, method in enumerate(methods):
+            values = summary[summary["method"] == method].set_index(group).loc[groups]
+            heights = np.arange(len(groups)) * (len(methods) + 0.8) + row
+            axes.errorbar(
+                values["mean"], heights, xerr=[values["mean"] - values["low"], values["high"] - values["mean"]],
+                fmt=MARKERS[row], color=OKABE_ITO[row], ecolor=OKABE_ITO[row], capsize=3, markersize=6,
+            )  # fmt: skip
+            for height, mean, high in zip(heights, values["mean"], values["high"]):
+                axes.annotate(
+                    f"{method} {mean:.2f}", (high, height), xytext=(6, 0), textcoords="offset points", va="center",
+                    fontsize=9,
+                )  # fmt: skip
+        axes.set_yticks(np.arange(len(groups)) * (len(methods) + 0.8) + (len(methods) - 1) / 2, groups)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.2)
+        axes.set_xticks(np.arange(0, 1.01, 0.2))
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(f"{label}, with the interval that holds its mean with 95 % confidence")
         return figure
 
 

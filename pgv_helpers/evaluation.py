@@ -1,0 +1,229 @@
+"""How good a search is, and how fast: measures over judged questions, latency, and how sure both are.
+
+A ranking is a list of ids, the best first. Measures of quality are those of the
+TREC evaluations (trec_eval); they count a document as relevant from grade 1 on.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from itertools import cycle, islice
+from typing import Any
+
+import numpy as np
+import pandas
+from tqdm import tqdm
+
+from pgv_helpers.bulk import bulk_load
+from pgv_helpers.datasets import DatasetName, embedded_text, load_documents, load_questions
+from pgv_helpers.db import connect
+from pgv_helpers.documents import create_documents_table
+from pgv_helpers.errors import CourseError
+from pgv_helpers.models import embed
+from pgv_helpers.search import add_full_text, full_text_search, hybrid_search, vector_search
+
+METHODS = {"full text": full_text_search, "vectors": vector_search, "both": hybrid_search}
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+
+
+def recall_at_k(ranking: Sequence, relevant: Collection, k: int = 10) -> float:
+    """Share of the relevant documents that are among the first k.
+
+    Against exact search, `relevant` is its first k: recall@k is then the share of the
+    true nearest neighbours that an index found.
+
+    Returns:
+        0 to 1; NaN if nothing is relevant.
+    """
+    return len(set(ranking[:k]) & set(relevant)) / len(relevant) if len(relevant) else np.nan
+
+
+def precision_at_k(ranking: Sequence, relevant: Collection, k: int = 10) -> float:
+    """Share of relevant documents among the first k; a ranking shorter than k counts as if filled up with misses."""
+    return len(set(ranking[:k]) & set(relevant)) / k
+
+
+def reciprocal_rank(ranking: Sequence, relevant: Collection) -> float:
+    """1 / the place of the first relevant document, 0 if there is none. Its mean over questions is the MRR."""
+    return next((1 / place for place, found in enumerate(ranking, start=1) if found in relevant), 0.0)
+
+
+def ndcg_at_k(ranking: Sequence, grades: Mapping[Any, int], k: int = 10) -> float:
+    """Normalised discounted cumulative gain (Järvelin and Kekäläinen, TOIS 2002), with grades as gains.
+
+    The gain of the document on place i counts 1 / log2(i + 1); the sum is divided by
+    that of the best possible ranking.
+
+    Args:
+        grades: document -> grade; documents without one count 0.
+
+    Returns:
+        0 to 1; NaN if nothing is relevant.
+    """
+    best = _dcg(sorted(grades.values(), reverse=True)[:k])
+    return _dcg([grades.get(found, 0) for found in ranking[:k]]) / best if best else np.nan
+
+
+def _dcg(gains: Sequence[int]) -> float:
+    return sum(gain / np.log2(place + 1) for place, gain in enumerate(gains, start=1))
+
+
+def score_rankings(rankings: Mapping[Any, Sequence], questions: pandas.DataFrame, k: int = 10) -> pandas.DataFrame:
+    """Every measure for every question that has an answer.
+
+    Args:
+        rankings: question id -> ranking; a question without one counts as having found nothing.
+        questions: as from `load_questions`: columns id, kind, grades.
+
+    Returns:
+        A row for each question: question, kind, nDCG@k, recall@k, precision@k, RR.
+    """
+    rows = []
+    for question in questions.itertuples():
+        relevant = {document for document, grade in question.grades.items() if grade > 0}
+        if not relevant:
+            continue
+        ranking = list(rankings.get(question.id, []))
+        rows.append({
+            "question": question.id,
+            "kind": question.kind,
+            f"nDCG@{k}": ndcg_at_k(ranking, question.grades, k),
+            f"recall@{k}": recall_at_k(ranking, relevant, k),
+            f"precision@{k}": precision_at_k(ranking, relevant, k),
+            "RR": reciprocal_rank(ranking, relevant),
+        })  # fmt: skip
+    return pandas.DataFrame(rows)
+
+
+def bootstrap_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
+    """Where the mean of such values lies with 95 % confidence, by the percentile bootstrap.
+
+    The questions are drawn anew, with repetition, ten thousand times; the interval
+    holds the middle 95 % of the means (Efron and Tibshirani, An Introduction to the
+    Bootstrap, 1993). The same values and seed give the same interval.
+
+    Args:
+        values: one for each question. For a difference between two methods over the same
+            questions give the differences: see `compare`.
+    """
+    values = np.asarray(values, float)
+    picks = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.quantile(values[picks].mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def summarise(scores: pandas.DataFrame, measure: str = "nDCG@10", by: Sequence[str] = ("method",)) -> pandas.DataFrame:
+    """The mean of a measure over the questions of each group, with its 95 % interval.
+
+    Args:
+        scores: rows as from `score_rankings`, with the columns of `by`.
+
+    Returns:
+        A row for each group in the order of their first appearance: the columns of `by`,
+        then mean, low, high, questions.
+    """
+    rows = []
+    for group, values in scores.groupby(list(by), sort=False)[measure]:
+        low, high = bootstrap_interval(values)
+        rows.append({**dict(zip(by, group)), "mean": values.mean(), "low": low, "high": high, "questions": len(values)})
+    return pandas.DataFrame(rows)
+
+
+def compare(scores: pandas.DataFrame, method: str, other: str, measure: str = "nDCG@10") -> pandas.Series:
+    """How much better one method is than another over the same questions, with a 95 % interval.
+
+    The differences of the questions are resampled (a paired bootstrap), which tells
+    more than two intervals side by side: hard questions are hard for both. When the
+    interval does not hold 0, the questions suffice to say which method is better.
+
+    Args:
+        scores: rows as from `score_rankings`, with a column method.
+
+    Returns:
+        difference (of the means, method minus other), low, high, questions.
+
+    Raises:
+        CourseError: a method that the scores do not have, or other questions for one than for the other.
+    """
+    table = scores.pivot(index="question", columns="method", values=measure)
+    for name in (method, other):
+        if name not in table:
+            raise CourseError(f"There are no scores of the method {name!r}, only of: {', '.join(table)}.")
+    if table[[method, other]].isna().any(axis=None):
+        raise CourseError(f"{method!r} and {other!r} were not scored on the same questions: run both on all of them.")
+    differences = table[method] - table[other]
+    low, high = bootstrap_interval(differences)
+    return pandas.Series({"difference": differences.mean(), "low": low, "high": high, "questions": len(differences)})
+
+
+def measure_latency(
+    searches: Mapping[str, Callable[[Any], object]], inputs: Sequence, *, warmup: int = 10, progress: bool | None = None
+) -> pandas.DataFrame:
+    """Time of one call for each search, as seen by the caller.
+
+    Every input is given to every search in turn, so that a busy moment of the machine
+    hits all of them alike. The first calls fill caches and are not counted.
+
+    Args:
+        searches: name -> function of one input.
+        inputs: what to call them with, one after the other.
+        warmup: calls of each search before the clock runs.
+        progress: show a bar; by default when there are 500 calls or more.
+
+    Returns:
+        A row for each search: method, median (ms), p95 (ms), calls.
+
+    Raises:
+        CourseError: no inputs.
+    """
+    inputs = list(inputs)
+    if not inputs:
+        raise CourseError("There is nothing to measure: inputs is empty.")
+    for search in searches.values():
+        for given in islice(cycle(inputs), warmup):
+            search(given)
+    times = {name: [] for name in searches}
+    show = len(inputs) * len(searches) >= 500 if progress is None else progress
+    for given in tqdm(inputs, desc="measuring", unit=" inputs", leave=False, disable=not show):
+        for name, search in searches.items():
+            begin = time.perf_counter()
+            search(given)
+            times[name].append(1000 * (time.perf_counter() - begin))
+    return pandas.DataFrame(
+        {"method": name, "median (ms)": np.median(taken), "p95 (ms)": np.quantile(taken, 0.95), "calls": len(taken)}
+        for name, taken in times.items()
+    )
+
+
+def evaluate_search(dataset: DatasetName, k: int = 10) -> pandas.DataFrame:
+    """Ask a data set's judged questions by words, by vectors and by both, and score the answers.
+
+    The documents go into a temporary table, and nothing stays in the database.
+
+    Args:
+        dataset: `"passages"` or `"python_docs"`.
+
+    Returns:
+        Rows as from `score_rankings`, with the columns dataset and method in front.
+    """
+    documents, questions = load_documents(dataset), load_questions(dataset)
+    questions = questions[questions.kind != "unanswerable"]
+    with closing(connect("pg_temp")) as conn:
+        create_documents_table(conn, "documents")
+        embeddings = embed(embedded_text(documents))
+        bulk_load(conn, "documents", {**documents[["id", "title", "content"]], "embedding": embeddings})
+        add_full_text(conn, "documents")
+        embed(questions.question)  # all at once; the searches then find them in the cache
+        scores = []
+        for method, search in METHODS.items():
+            show = tqdm(
+                questions.itertuples(),
+                desc=f"{dataset}: {method}",
+                total=len(questions),
+                unit=" questions",
+                leave=False,
+            )
+            rankings = {question.id: search(conn, "documents", question.question, k).id.tolist() for question in show}
+            scores.append(score_rankings(rankings, questions, k).assign(dataset=dataset, method=method))
+    return pandas.concat(scores, ignore_index=True)

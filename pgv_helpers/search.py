@@ -1,0 +1,158 @@
+"""Search in a table of documents: by words, by vectors, by both.
+
+The table is one of `create_documents_table`, with the column that `add_full_text`
+adds where words are searched. Each search is one statement, which `show_sql=True`
+prints, and leaves nothing behind in the database.
+"""
+
+import numpy as np
+import pandas
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from pgv_helpers.db import query, transaction
+from pgv_helpers.documents import require_model
+from pgv_helpers.errors import DocumentError
+from pgv_helpers.models import get_embedding
+from pgv_helpers.tables import execute, table_columns
+
+RRF_K = 60
+"""The constant of reciprocal rank fusion, as in the paper: Cormack, Clarke and Büttcher, SIGIR 2009."""
+
+FUSED_DEPTH = 50
+"""How many hits of each side are fused."""
+
+_ADD_FULL_TEXT = sql.SQL("""
+    ALTER TABLE {table} ADD COLUMN words tsvector
+        GENERATED ALWAYS AS (to_tsvector('english', coalesce(title, '') || ' ' || content)) STORED;
+    CREATE INDEX ON {table} USING gin (words)""")
+
+_BY_WORDS = sql.SQL("""
+    SELECT id, title, content, ts_rank(words, any_word, 1) AS score
+    FROM {table},
+         (SELECT string_agg(quote_literal(lexeme), ' | ')::tsquery AS any_word
+          FROM unnest(to_tsvector('english', %(text)s))) AS question
+    WHERE words @@ any_word
+    ORDER BY score DESC, id
+    LIMIT {limit}""")
+
+_BY_VECTOR = sql.SQL("""
+    SELECT id, title, content, embedding <=> %(vector)s AS distance
+    FROM {table}
+    WHERE embedding IS NOT NULL
+    ORDER BY embedding <=> %(vector)s
+    LIMIT {limit}""")
+
+_BY_BOTH = sql.SQL("""
+    WITH by_words AS (
+        SELECT id, row_number() OVER (ORDER BY score DESC, id) AS place FROM ({by_words}) AS hits
+    ), by_vector AS (
+        SELECT id, row_number() OVER (ORDER BY distance, id) AS place FROM ({by_vector}) AS hits
+    ), fused AS (
+        SELECT id, coalesce(1.0 / ({rrf_k} + by_words.place), 0)
+                   + coalesce(1.0 / ({rrf_k} + by_vector.place), 0) AS score
+        FROM by_words FULL OUTER JOIN by_vector USING (id)
+    )
+    SELECT id, title, content, score
+    FROM fused JOIN {table} USING (id)
+    ORDER BY score DESC, id
+    LIMIT {limit}""")
+
+
+def add_full_text(conn: Connection, table: str, *, show_sql: bool = False) -> None:
+    """Give a table of documents the column `words`, a tsvector of title and content, with a GIN index.
+
+    The column is generated: PostgreSQL keeps it in step. A table that has it stays as it is.
+
+    Raises:
+        DocumentError: there is no such table.
+    """
+    if not _has_full_text(conn, table):
+        with transaction(conn) as cur:
+            execute(cur, _ADD_FULL_TEXT.format(table=sql.Identifier(table)), show_sql=show_sql)
+
+
+def full_text_search(
+    conn: Connection, table: str, text: str, k: int = 10, *, show_sql: bool = False
+) -> pandas.DataFrame:
+    """The k documents that `ts_rank` puts first among those with any of the question's words.
+
+    Words are joined by OR, and the score is divided by one plus the logarithm of the
+    document's length. A question without a word that PostgreSQL keeps finds nothing.
+
+    Returns:
+        Columns id, title, content, score; at most k rows, the best first.
+
+    Raises:
+        DocumentError: there is no such table, or `add_full_text` has not been called for it.
+    """
+    _require_full_text(conn, table)
+    return _search(conn, _limited(_BY_WORDS, table, k), {"text": text}, show_sql)
+
+
+def vector_search(
+    conn: Connection, table: str, question: str | np.ndarray, k: int = 10, *, show_sql: bool = False
+) -> pandas.DataFrame:
+    """The k nearest neighbours of a question by cosine distance.
+
+    Args:
+        question: a text, which the table's model embeds, or its vector of shape (dimension,).
+
+    Returns:
+        Columns id, title, content, distance; at most k rows, the nearest first.
+
+    Raises:
+        DocumentError: there is no such table, or it holds vectors of another model.
+        ModelError: the text cannot be embedded.
+    """
+    return _search(conn, _limited(_BY_VECTOR, table, k), {"vector": _vector(conn, table, question)}, show_sql)
+
+
+def hybrid_search(conn: Connection, table: str, text: str, k: int = 10, *, show_sql: bool = False) -> pandas.DataFrame:
+    """The k best documents by reciprocal rank fusion of `full_text_search` and `vector_search`.
+
+    A document's score is the sum of 1 / (60 + its place) over the two lists of fifty;
+    one that stands in a single list counts there.
+
+    Returns:
+        Columns id, title, content, score; at most k rows, the best first.
+
+    Raises:
+        DocumentError, ModelError: as the two searches.
+    """
+    _require_full_text(conn, table)
+    statement = _BY_BOTH.format(
+        by_words=_limited(_BY_WORDS, table, FUSED_DEPTH),
+        by_vector=_limited(_BY_VECTOR, table, FUSED_DEPTH),
+        rrf_k=sql.Literal(RRF_K),
+        table=sql.Identifier(table),
+        limit=sql.Literal(k),
+    )
+    return _search(conn, statement, {"text": text, "vector": _vector(conn, table, text)}, show_sql)
+
+
+def _has_full_text(conn: Connection, table: str) -> bool:
+    table_columns(conn, table)
+    find = "SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(%s)) AND attname = 'words'"
+    return len(query(conn, find, [table])) > 0
+
+
+def _require_full_text(conn: Connection, table: str) -> None:
+    if not _has_full_text(conn, table):
+        raise DocumentError(f"{table!r} has no column of words to search. Add it once: add_full_text(conn, {table!r}).")
+
+
+def _vector(conn: Connection, table: str, question: str | np.ndarray) -> np.ndarray:
+    require_model(conn, table)
+    return get_embedding(question) if isinstance(question, str) else question
+
+
+def _limited(statement: sql.SQL, table: str, limit: int) -> sql.Composed:
+    return statement.format(table=sql.Identifier(table), limit=sql.Literal(limit))
+
+
+def _search(conn: Connection, statement: sql.Composed, parameters: dict, show_sql: bool) -> pandas.DataFrame:
+    if show_sql:
+        with conn.cursor() as cur:
+            print(cur.mogrify(statement, parameters).decode())
+    return query(conn, statement, parameters)

@@ -1,0 +1,92 @@
+"""What a table consists of, and the statements and refusals that all writers share."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.errors import UniqueViolation
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from pgv_helpers.binary_copy import Column
+from pgv_helpers.db import query
+from pgv_helpers.errors import DocumentError
+
+
+def table_columns(conn: Connection, table: str) -> dict[str, Column]:
+    """The columns of a table that can be written, by name.
+
+    Raises:
+        DocumentError: there is no such table on the search path.
+    """
+    find = """
+        SELECT attname, typname, CASE WHEN typname IN ('vector', 'halfvec') AND atttypmod > 0 THEN atttypmod END
+        FROM pg_attribute
+        JOIN pg_type ON pg_type.oid = atttypid
+        WHERE attrelid = to_regclass(quote_ident(%s)) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+        ORDER BY attnum"""
+    with conn.cursor() as cur:
+        cur.execute(find, [table])
+        if rows := cur.fetchall():
+            return {row[0]: Column(*row) for row in rows}
+        cur.execute("SELECT current_setting('search_path')")
+        raise DocumentError(
+            f"There is no table {table!r} in the schemas {cur.fetchone()[0]}. Look for a typing error, connect to the "
+            f"schema that has it, or create it: create_documents_table(conn, {table!r})."
+        )
+
+
+def primary_key(conn: Connection, table: str, given: Sequence[str]) -> list[str]:
+    """The columns of the primary key.
+
+    Raises:
+        DocumentError: there is none, or `given` lacks one of its columns.
+    """
+    find = """
+        SELECT attname
+        FROM pg_index
+        JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)
+        WHERE indisprimary AND indrelid = to_regclass(quote_ident(%s))"""
+    key = query(conn, find, [table]).attname.tolist()
+    if not key:
+        raise DocumentError(f"{table!r} has no primary key, so nothing says which row an upsert is to replace.")
+    if missing := set(key) - set(given):
+        raise DocumentError(f"An upsert needs the primary key of {table!r}: give each row its {', '.join(missing)}.")
+    return key
+
+
+def upsert_statement(table: str, columns: Sequence[str], key: Sequence[str], rows: sql.Composable) -> sql.Composed:
+    """INSERT … ON CONFLICT over the primary key; `rows` is a SELECT or VALUES."""
+    changed = [sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in columns if name not in key]
+    return sql.SQL("INSERT INTO {} ({}) {} ON CONFLICT ({}) DO {}").format(
+        sql.Identifier(table), identifiers(columns), rows, identifiers(key),
+        sql.SQL("UPDATE SET ") + sql.SQL(", ").join(changed) if changed else sql.SQL("NOTHING"),
+    )  # fmt: skip
+
+
+def shared_key(first: int, second: int, key: Sequence[str], values: Sequence) -> DocumentError:
+    """The error of two rows for one key."""
+    named = ", ".join(f"{name} {value}" for name, value in zip(key, values))
+    return DocumentError(f"Rows {first} and {second} have the same key ({named}). Nothing was stored.")
+
+
+def refused(error: psycopg2.Error) -> DocumentError:
+    """What the server refused, with the row if it named a line of COPY's."""
+    line = re.search(r"^COPY .*, line (\d+)", error.diag.context or "", re.MULTILINE)
+    said = f"{error.diag.message_primary}. {error.diag.message_detail or ''}".strip()
+    remedy = " Leave the row out, or upsert to replace the stored one." if isinstance(error, UniqueViolation) else ""
+    return DocumentError((f"Row {int(line[1]) - 1}: " if line else "") + said + remedy + " Nothing was stored.")
+
+
+def execute(cur: Cursor, statement: sql.Composable, parameters: Any = None, show_sql: bool = False) -> None:
+    """Run a statement; with `show_sql` print it first, its values filled in."""
+    if show_sql:
+        print(cur.mogrify(statement, parameters).decode())
+    cur.execute(statement, parameters)
+
+
+def identifiers(names: Iterable[str]) -> sql.Composed:
+    """Names, quoted and separated by commas."""
+    return sql.SQL(", ").join(map(sql.Identifier, names))

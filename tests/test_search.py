@@ -1,0 +1,107 @@
+"""Search by words, by vectors and by both."""
+
+import numpy as np
+import pytest
+
+from pgv_helpers import (
+    add_full_text,
+    connect,
+    create_documents_table,
+    full_text_search,
+    get_embedding,
+    hybrid_search,
+    query,
+    store_documents_batch,
+    vector_search,
+)
+from pgv_helpers.errors import DocumentError, ModelError
+
+TEXTS = [
+    "The Moon pulls the sea up into tides.",
+    "Bread rises because yeast makes gas.",
+    "Error 40P01 means that two transactions wait for each other.",
+    "A dough of flour and water rests overnight in a long and winding story about flour, mills and bakers.",
+    "Tomatoes like sun.",
+]
+
+
+@pytest.fixture
+def conn():
+    connection = connect("pg_temp")
+    create_documents_table(connection)
+    store_documents_batch(
+        connection, "documents", [{"title": f"T{i}", "content": text} for i, text in enumerate(TEXTS)]
+    )
+    add_full_text(connection, "documents")
+    yield connection
+    connection.close()
+
+
+def found(hits):
+    return hits.title.tolist()
+
+
+def test_words_are_stemmed_and_any_of_them_will_do(conn):
+    assert found(full_text_search(conn, "documents", "Why do the seas have a tide?")) == ["T0"]
+    assert found(full_text_search(conn, "documents", "40P01 tides")) in (["T0", "T2"], ["T2", "T0"])
+    assert found(full_text_search(conn, "documents", "T4")) == ["T4"], "the title counts"
+
+
+def test_a_question_without_words_finds_nothing(conn, capfd):
+    for nothing in ("", "the of and", "?!", "' | & ! \\ :* <->"):
+        assert found(full_text_search(conn, "documents", nothing)) == []
+    assert found(full_text_search(conn, "documents", "it's | 'yeast' & !")) == ["T1"], "no syntax, only words"
+
+
+def test_vectors_find_what_shares_no_word(conn):
+    hits = vector_search(conn, "documents", "baking a loaf", k=2)
+    assert set(found(hits)) == {"T1", "T3"}
+    assert hits.distance.is_monotonic_increasing
+    assert found(vector_search(conn, "documents", get_embedding("baking a loaf"), k=2)) == found(hits)
+
+
+def test_both_keep_what_only_one_side_finds(conn):
+    hits = hybrid_search(conn, "documents", "40P01", k=5)
+    assert found(hits)[0] == "T2" and len(hits) == 5
+    words, vectors = (
+        {title: place for place, title in enumerate(found(search(conn, "documents", "tides and bread", 50)), 1)}
+        for search in (full_text_search, vector_search)
+    )
+    fused = hybrid_search(conn, "documents", "tides and bread", k=5)
+    expected = {t: sum(1 / (60 + places[t]) for places in (words, vectors) if t in places) for t in vectors}
+    assert dict(zip(fused.title, fused.score.astype(float))) == pytest.approx(expected)
+    assert found(fused) == sorted(expected, key=lambda title: (-expected[title], title))
+
+
+def test_full_text_keeps_itself_in_step_and_is_added_once(conn):
+    add_full_text(conn, "documents")
+    store_documents_batch(conn, "documents", [{"content": "Zebras", "embedding": np.ones(384)}])
+    assert len(full_text_search(conn, "documents", "zebra")) == 1
+
+
+@pytest.mark.parametrize("search", [full_text_search, hybrid_search])
+def test_a_table_without_full_text_is_told_how_to_get_it(conn, search):
+    create_documents_table(conn, "plain")
+    with pytest.raises(DocumentError, match=r"'plain' has no column of words.*add_full_text\(conn, 'plain'\)"):
+        search(conn, "plain", "x")
+
+
+@pytest.mark.parametrize("search", [full_text_search, vector_search, hybrid_search])
+def test_what_cannot_be_searched_is_named(conn, search):
+    with pytest.raises(DocumentError, match="no table 'nowhere'"):
+        search(conn, "nowhere", "x")
+
+
+def test_vectors_of_another_model_and_empty_questions_are_refused(conn):
+    create_documents_table(conn, "other", model="text-embedding-3-small")
+    with pytest.raises(DocumentError, match="holds vectors of the model 'text-embedding-3-small'"):
+        vector_search(conn, "other", "x")
+    with pytest.raises(ModelError, match="is empty"):
+        vector_search(conn, "documents", " ")
+
+
+def test_the_statements_can_be_seen(conn, capsys):
+    hybrid_search(conn, "documents", "tides", show_sql=True)
+    shown = capsys.readouterr().out
+    assert "FULL OUTER JOIN" in shown and "ts_rank" in shown and "<=>" in shown and "'tides'" in shown
+    assert query(conn, "SELECT 1").shape == (1, 1)
