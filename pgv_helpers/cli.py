@@ -166,7 +166,7 @@ def evaluate() -> None:
     from pgv_helpers.datasets import DatasetName
     from pgv_helpers.evaluation import METHODS, evaluate_search, summarise
 
-    table = Table("nDCG@10", *METHODS, "questions", box=SIMPLE)
+    table = Table("nDCG@10", *METHODS, "questions", box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for dataset in get_args(DatasetName):
         scores = evaluate_search(dataset)
         kinds = [(f"  {kind}", part) for kind, part in scores.groupby("kind", sort=False)]

@@ -217,13 +217,8 @@ def evaluate_search(dataset: DatasetName, k: int = 10) -> pandas.DataFrame:
         embed(questions.question)  # all at once; the searches then find them in the cache
         scores = []
         for method, search in METHODS.items():
-            show = tqdm(
-                questions.itertuples(),
-                desc=f"{dataset}: {method}",
-                total=len(questions),
-                unit=" questions",
-                leave=False,
-            )
-            rankings = {question.id: search(conn, "documents", question.question, k).id.tolist() for question in show}
+            # A bar appears where it takes longer than three seconds.
+            bar = tqdm(questions.itertuples(), f"{dataset}: {method}", len(questions), leave=False, delay=3)
+            rankings = {question.id: search(conn, "documents", question.question, k).id.tolist() for question in bar}
             scores.append(score_rankings(rankings, questions, k).assign(dataset=dataset, method=method))
     return pandas.concat(scores, ignore_index=True)

@@ -142,3 +142,16 @@ def test_lab_serves_the_first_notebook_with_postgresql_ready(environment):
         lab.terminate()
         lab.wait(30)
     assert "running, process" in pgv(environment, "status")[1], "PostgreSQL goes on when JupyterLab ends"
+
+
+def test_evaluate_measures_what_the_readme_says(environment):
+    """Python's own documentation differs a little with the version of Python; the passages do not."""
+    _, said = pgv(environment, "evaluate")
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
+    rows = [("passages", "passages", "128", 0), ("python_docs", "Python's documentation", "112", 0.05)]
+    for name, called, questions, tolerance in rows:
+        measured = re.search(rf" {name} (.*?) {questions} ", said)[1]
+        claimed = re.search(rf"^\| {called}, {questions} questions (.*)$", readme, re.MULTILINE)[1]
+        figures = [[float(number) for number in re.findall(r"\d\.\d\d", text)] for text in (measured, claimed)]
+        assert len(figures[0]) == 9 and figures[0] == pytest.approx(figures[1], abs=tolerance)
+    assert re.search(r" conceptual 0\.03 .*? 48 exact ", said)
