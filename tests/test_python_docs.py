@@ -183,6 +183,7 @@ assert {name for name in sys.modules if name.startswith("matplotlib")} == module
 
 
 def test_a_missing_package_is_named(monkeypatch):
+    python_docs._passages.cache_clear()
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "numpy.fft", None)
         with pytest.raises(CourseError, match=r"numpy is not installed.*pip install -c requirements.lock -e \."):
