@@ -16,7 +16,16 @@ from pgv_helpers import binary_copy
 from pgv_helpers.binary_copy import Column
 from pgv_helpers.db import transaction
 from pgv_helpers.errors import DocumentError
-from pgv_helpers.tables import execute, identifiers, primary_key, refused, shared_key, table_columns, upsert_statement
+from pgv_helpers.tables import (
+    advance_identity,
+    execute,
+    identifiers,
+    primary_key,
+    refused,
+    shared_key,
+    table_columns,
+    upsert_statement,
+)  # fmt: skip
 
 CHUNK_BYTES = 4_000_000
 """About how much is encoded or decoded at a time."""
@@ -93,6 +102,7 @@ def bulk_load(
             raise
         if upsert:
             _merge(cur, table, columns, show_sql)
+        advance_identity(cur, table, [column.name for column in columns])
     return source.rows
 
 
@@ -206,6 +216,8 @@ def _columns_for(conn: Connection, table: str, block: Block) -> list[Column]:
     if unknown := [name for name in block if name not in known]:
         raise DocumentError(f"{table!r} has no column {unknown[0]!r}. Its columns are: {', '.join(known)}.")
     columns = [known[name] for name in block]
+    if not columns:
+        raise DocumentError(f"The rows have no columns. Name what they fill: {', '.join(known)}.")
     for column in columns:
         if column.type not in binary_copy.TYPES:
             raise DocumentError(

@@ -21,7 +21,16 @@ from pgv_helpers.binary_copy import Column, checked_vectors
 from pgv_helpers.db import query, transaction
 from pgv_helpers.errors import DocumentError
 from pgv_helpers.models import embed, embedding_dimension
-from pgv_helpers.tables import execute, identifiers, primary_key, refused, shared_key, table_columns, upsert_statement
+from pgv_helpers.tables import (
+    advance_identity,
+    execute,
+    identifiers,
+    primary_key,
+    refused,
+    shared_key,
+    table_columns,
+    upsert_statement,
+)  # fmt: skip
 
 Document = Mapping[str, Any]
 """Column -> value, such as `{"title": "Tides", "content": "The Moon …", "metadata": {"page": 3}}`."""
@@ -222,7 +231,9 @@ def _store(
     rows = [[_adapted(document[name]) for name in names] for document in documents]
     try:
         with transaction(conn) as cur:
-            return [id for (id,) in execute_values(cur, statement, rows, page_size=page_size, fetch=True)]
+            ids = [id for (id,) in execute_values(cur, statement, rows, page_size=page_size, fetch=True)]
+            advance_identity(cur, table, names)
+            return ids
     except (psycopg2.DataError, psycopg2.IntegrityError) as error:
         raise refused(error) from None
 

@@ -66,6 +66,26 @@ def upsert_statement(table: str, columns: Sequence[str], key: Sequence[str], row
     )  # fmt: skip
 
 
+def advance_identity(cur: Cursor, table: str, columns: Iterable[str]) -> None:
+    """Let an identity column go on after the largest number that rows brought with them.
+
+    PostgreSQL does not: its next number could be one that is taken.
+    """
+    for name in columns:
+        cur.execute("SELECT pg_get_serial_sequence(quote_ident(%s), %s)", [table, name])
+        (sequence,) = cur.fetchone()
+        if sequence:
+            cur.execute(
+                sql.SQL("""
+                    SELECT setval(%(sequence)s, largest)
+                    FROM (SELECT max({column}) AS largest FROM {table}) AS stored
+                    WHERE largest > coalesce(pg_sequence_last_value(%(sequence)s::regclass), 0)""").format(
+                    column=sql.Identifier(name), table=sql.Identifier(table)
+                ),
+                {"sequence": sequence},
+            )
+
+
 def shared_key(first: int, second: int, key: Sequence[str], values: Sequence) -> DocumentError:
     """The error of two rows for one key."""
     named = ", ".join(f"{name} {value}" for name, value in zip(key, values))

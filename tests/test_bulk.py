@@ -68,6 +68,8 @@ def test_a_data_frame_and_blocks_of_an_iterator_do_as_well(conn):
     assert count(conn) == 14
     assert np.array_equal(read_embeddings(conn, "documents")[1][:5], VECTORS)
     assert bulk_load(conn, "documents", []) == 0
+    with pytest.raises(DocumentError, match="no columns. Name what they fill: id, title"):
+        bulk_load(conn, "documents", {})
 
 
 def test_more_rows_than_a_chunk_holds(conn, monkeypatch):

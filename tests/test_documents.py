@@ -5,6 +5,7 @@ import pytest
 from pgvector import Vector
 
 from pgv_helpers import (
+    bulk_load,
     connect,
     create_documents_table,
     delete_documents,
@@ -132,6 +133,16 @@ def test_what_cannot_be_stored_is_named_and_nothing_is_stored(conn, documents, e
     with pytest.raises(error, match=words):
         store_documents_batch(conn, "documents", documents)
     assert count(conn) == 1
+
+
+@pytest.mark.parametrize("write", [store_documents_batch, upsert_documents])
+def test_ids_go_on_after_those_that_rows_brought_with_them(conn, write):
+    write(conn, "documents", [{"id": 7, "content": "seven"}, {"id": 3, "content": "three"}])
+    assert insert_document(conn, "documents", {"content": "next"}) == 8
+    bulk_load(conn, "documents", {"id": [20, 10], "content": ["a", "b"]})
+    assert insert_document(conn, "documents", {"content": "next"}) == 21
+    bulk_load(conn, "documents", {"id": [12], "content": ["c"]})
+    assert insert_document(conn, "documents", {"content": "next"}) == 22
 
 
 def test_an_upsert_needs_the_key(conn):
