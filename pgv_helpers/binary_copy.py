@@ -12,7 +12,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from numbers import Real
 
 import numpy as np
 import pandas
@@ -64,19 +63,18 @@ def encode(columns: Sequence[Column], values: Sequence[Sequence], first_row: int
     segments: list[list[bytes]] = []
     fields: Fields = [(">i2", len(columns))]
     for column, given in zip(columns, values):
-        present, data = _present(column, given)
         if column.type in TEXTS:
-            pieces = _texts(column, data, first_row + present)
+            lengths, pieces = _texts(column, given, first_row)
+            fields.append((">i4", lengths))
         else:
+            present, data = _present(column, given)
             parts = _fields(column, data, first_row + present, time_zone)
             if len(present) == rows:
                 fields += parts
                 continue
-            pieces = _pieces(parts, len(present))
-        if fields:
-            segments.append(_pieces(fields, rows))
-            fields = []
-        segments.append(_with_nulls(pieces, present, rows))
+            pieces = _with_nulls(_pieces(parts, len(present)), present, rows)
+        segments += [_pieces(fields, rows), pieces] if fields else [pieces]
+        fields = []
     if not segments:
         return _block(fields, rows).tobytes()
     if fields:
@@ -127,8 +125,6 @@ def _pieces(fields: Fields, rows: int) -> list[bytes]:
 
 
 def _with_nulls(pieces: list[bytes], present: np.ndarray, rows: int) -> list[bytes]:
-    if len(pieces) == rows:
-        return pieces
     everywhere = [NULL] * rows
     for row, piece in zip(present, pieces):
         everywhere[row] = piece
@@ -136,13 +132,17 @@ def _with_nulls(pieces: list[bytes], present: np.ndarray, rows: int) -> list[byt
 
 
 def _present(column: Column, values: Sequence) -> tuple[np.ndarray, Sequence]:
-    """Indexes of the values that are not NULL, and these values: a Series of numbers or times, else a list."""
-    if isinstance(values, np.ndarray) and values.ndim == 2:
+    """Indexes of the values that are not NULL, and these values: an array, a Series of numbers or times, or a list."""
+    if getattr(values, "ndim", 1) > 1:
+        if column.type not in VECTORS:
+            raise DocumentError(f"The column {column.name!r} takes one value for each row, not {values.shape[1:]}.")
+        return np.arange(len(values)), np.asarray(values)
+    if type(values) is np.ndarray and values.dtype.kind in "biu":
         return np.arange(len(values)), values
     series = pandas.Series(values, dtype=None if hasattr(values, "dtype") else object)
     present = np.flatnonzero(series.notna())
     series = series.iloc[present]
-    return present, list(series) if column.type in (*TEXTS, *VECTORS) else series
+    return present, list(series) if column.type in VECTORS else series
 
 
 def _refuse(column: Column, row: int, fault: str) -> DocumentError:
@@ -159,14 +159,20 @@ def _fields(column: Column, values: Sequence, rows: np.ndarray, time_zone: str) 
 
 def _numbers(column: Column, values: pandas.Series, rows: np.ndarray) -> np.ndarray:
     kind = np.dtype(NUMBERS[column.type])
-    found = np.array(values.tolist())
+    found = values if isinstance(values, np.ndarray) else np.array(values.tolist())
     if found.dtype.kind in "biuf":
         with np.errstate(all="ignore"):
             data = found.astype(kind)
-        kept = np.isfinite(data) == np.isfinite(found) if kind.kind == "f" else data == found
+        if kind.kind == "f":
+            kept = np.isfinite(data) == np.isfinite(found)
+        elif found.dtype.kind == "f":  # compared as Python's numbers, of which none was rounded
+            kept = data.astype(object) == np.array(values, object)
+        else:
+            kept = data == found
     else:  # texts, or a whole number beyond 64 bits
-        kept = np.array([isinstance(value, Real) and abs(value) < 2**63 for value in values], bool)
-    if not kept.all():
+        kept = np.array([isinstance(value, (int, float)) and abs(value) < 2**63 for value in values], bool)
+        data = None
+    if data is None or not kept.all():
         wrong = kept.argmin()
         raise _refuse(column, rows[wrong], f"{values.iloc[wrong]!r} is no {column.type}")
     return data
@@ -181,12 +187,17 @@ def _times(column: Column, values: pandas.Series, rows: np.ndarray, time_zone: s
             if not isinstance(value, (str, datetime.date, np.datetime64)):
                 raise _refuse(column, row, f"{value!r} is no {column.type}")
         try:
-            times = pandas.to_datetime(values, format="ISO8601").dt
-        except ValueError:
+            parsed, naive = pandas.to_datetime(values, format="ISO8601"), []
+        except ValueError:  # one that is no time, or several time zones
             parsed = pandas.to_datetime(values, format="ISO8601", errors="coerce", utc=True)
+            naive = [pandas.Timestamp(value).tz is None for value in values[parsed.notna()]]
+        if parsed.isna().any():
             wrong = parsed.isna().to_numpy().argmax()
-            fault = "is no time as in 2026-01-31 12:00" if parsed.isna().any() else "is one of several time zones"
-            raise _refuse(column, rows[wrong], f"{values.iloc[wrong]!r} {fault}") from None
+            raise _refuse(column, rows[wrong], f"{values.iloc[wrong]!r} is no time as in 2026-01-31 12:00")
+        if any(naive):
+            wrong = np.argmax(naive)
+            raise _refuse(column, rows[wrong], f"{values.iloc[wrong]!r} has no time zone, and others have one")
+        times = parsed.dt
     if column.type == "timestamptz" and times.tz is None:
         # As PostgreSQL reads a time that a change of the clocks doubles or leaves out.
         times = times.tz_localize(time_zone, ambiguous=np.zeros(len(values), bool), nonexistent="shift_forward").dt
@@ -248,18 +259,28 @@ def _stacked(column: Column, vectors: Sequence, rows: Sequence[int]) -> np.ndarr
     return np.array(arrays).reshape(len(arrays), dimension or 0)
 
 
-def _texts(column: Column, values: list, rows: np.ndarray) -> list[bytes]:
-    """Texts and JSON, each as its length and its bytes."""
-    version = TEXTS[column.type]
-    pieces = []
-    for row, value in zip(rows, values):
-        try:
-            if column.type.startswith("json") and not isinstance(value, str):
-                value = json.dumps(value, ensure_ascii=False, allow_nan=False)
-            data = version + value.encode()
-        except (AttributeError, TypeError, ValueError) as error:
-            raise _refuse(column, row, f"{value!r:.60} is no {column.type} ({error})") from None
-        if b"\0" in data:
-            raise _refuse(column, row, "the text has a NUL character, which PostgreSQL cannot store")
-        pieces.append(len(data).to_bytes(4, "big") + data)
-    return pieces
+def _texts(column: Column, values: Sequence, first_row: int) -> tuple[list[int], list[bytes]]:
+    """Texts and JSON: the lengths in bytes, -1 for NULL, and the bytes."""
+    values = values.tolist() if hasattr(values, "tolist") else values
+    try:
+        if column.type in ("text", "varchar") and "\0" not in "".join(values):
+            pieces = [value.encode() for value in values]
+            return list(map(len, pieces)), pieces
+    except (TypeError, UnicodeEncodeError):
+        pass  # one by one, to see which row it is, or NULL
+    pieces = [_text(column, value, row) for row, value in enumerate(values, start=first_row)]
+    return [-1 if piece is None else len(piece) for piece in pieces], [piece or b"" for piece in pieces]
+
+
+def _text(column: Column, value: object, row: int) -> bytes | None:
+    if value is None or value is pandas.NA or value != value:  # NaN is what pandas has for a text that is missing
+        return None
+    try:
+        if column.type.startswith("json") and not isinstance(value, str):
+            value = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        data = TEXTS[column.type] + value.encode()
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _refuse(column, row, f"{value!r:.60} is no {column.type} ({error})") from None
+    if b"\0" in data:
+        raise _refuse(column, row, "the text has a NUL character, which PostgreSQL cannot store")
+    return data

@@ -14,21 +14,20 @@ from tqdm import tqdm
 
 from pgv_helpers import binary_copy
 from pgv_helpers.binary_copy import Column
-from pgv_helpers.db import transaction
 from pgv_helpers.errors import DocumentError
 from pgv_helpers.tables import (
     advance_identity,
     execute,
     identifiers,
     primary_key,
-    refused,
     shared_key,
     table_columns,
     upsert_statement,
+    writing,
 )  # fmt: skip
 
-CHUNK_BYTES = 4_000_000
-"""About how much is encoded or decoded at a time."""
+CHUNK_BYTES = 250_000
+"""About how much is encoded or decoded at a time: it stays in the processor's cache, and the server is not kept waiting."""
 
 PROGRESS_FROM = 20_000
 """A progress bar appears from this many rows on."""
@@ -78,15 +77,15 @@ def bulk_load(
         return 0
     show = (total is None or total >= PROGRESS_FROM) if progress is None else progress
     with (
-        transaction(conn) as cur,
+        writing(conn) as cur,
         tqdm(total=total, desc=f"loading {table}", unit=" rows", leave=False, disable=not show) as bar,
     ):
         columns = _columns_for(conn, table, first)
         names = identifiers(column.name for column in columns)
         target = sql.Identifier(table)
         if upsert:
-            target = sql.Identifier("pg_temp", "incoming")
-            make = sql.SQL("CREATE TEMPORARY TABLE incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA")
+            target = sql.Identifier("pg_temp", "pgv_incoming")
+            make = sql.SQL("CREATE TEMPORARY TABLE pgv_incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA")
             execute(cur, make.format(names, sql.Identifier(table)), show_sql=show_sql)
         copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(target, names)
         if show_sql:
@@ -94,16 +93,20 @@ def bulk_load(
         source = _EncodedRows(columns, chain([first], blocks), conn.get_parameter_status("TimeZone"), bar)
         try:
             cur.copy_expert(copy, source)
-        except (psycopg2.DataError, psycopg2.IntegrityError) as error:
-            raise refused(error) from None
-        except psycopg2.Error:
-            if source.error:
-                raise source.error from None
+        except psycopg2.Error as error:
+            if conn.closed and isinstance(source.error, psycopg2.Error):
+                raise DocumentError(
+                    "The connection broke while the rows were read. If what gives the rows queries the database, let "
+                    "it use a connection of its own."
+                ) from source.error
+            if source.error or "error in .read() call" in str(error):
+                raise source.error or KeyboardInterrupt from None  # Ctrl-C may come before read() begins
             raise
         if upsert:
             _merge(cur, table, columns, show_sql)
+        loaded = cur.rowcount
         advance_identity(cur, table, [column.name for column in columns])
-    return source.rows
+    return loaded
 
 
 def read_embeddings(
@@ -188,10 +191,10 @@ class _DecodedVectors:
         self.decoded: list[tuple[np.ndarray, np.ndarray]] = []
 
     def write(self, data: bytes) -> None:
+        if self.size >= CHUNK_BYTES:  # before the new data, so that the end is left to arrays()
+            self.decode()
         self.pending.append(data)
         self.size += len(data)
-        if self.size >= CHUNK_BYTES:
-            self.decode()
 
     def decode(self, end: int | None = None) -> None:
         data = b"".join(self.pending)[len(binary_copy.HEADER) if self.first else 0 : end]
@@ -229,6 +232,13 @@ def _columns_for(conn: Connection, table: str, block: Block) -> list[Column]:
 
 def _length(block: Block) -> int:
     """The number of rows. Raises DocumentError unless all columns have it."""
+    for name in block:
+        values = block[name]
+        if isinstance(values, str) or not (isinstance(values, Sequence) or hasattr(values, "__array__")):
+            raise DocumentError(
+                f"The column {name!r} takes a list or an array, a value for each row, not {values!r:.60}. Rows that "
+                "are dictionaries are loaded as pandas.DataFrame(rows)."
+            )
     lengths = {name: len(block[name]) for name in block}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
@@ -237,9 +247,9 @@ def _length(block: Block) -> int:
 
 
 def _merge(cur: Cursor, table: str, columns: list[Column], show_sql: bool) -> None:
-    """Move the rows of the temporary table `incoming` into the table, over those whose primary key exists."""
+    """Move the rows of the temporary table `pgv_incoming` into the table, over those whose primary key exists."""
     key = primary_key(cur.connection, table, [column.name for column in columns])
-    select = sql.SQL("SELECT {} FROM incoming").format(identifiers(column.name for column in columns))
+    select = sql.SQL("SELECT {} FROM pg_temp.pgv_incoming").format(identifiers(column.name for column in columns))
     cur.execute("SAVEPOINT before_merge")
     try:
         execute(cur, upsert_statement(table, [column.name for column in columns], key, select), show_sql=show_sql)
@@ -249,11 +259,9 @@ def _merge(cur: Cursor, table: str, columns: list[Column], show_sql: bool) -> No
         cur.execute(
             sql.SQL("""
                 SELECT min(row), max(row), {key}
-                FROM (SELECT {key}, row_number() OVER (ORDER BY ctid) - 1 AS row FROM incoming) AS numbered
+                FROM (SELECT {key}, row_number() OVER (ORDER BY ctid) - 1 AS row FROM pg_temp.pgv_incoming) AS numbered
                 GROUP BY {key} HAVING count(*) > 1
                 ORDER BY 1 LIMIT 1""").format(key=identifiers(key))
         )
         first, second, *values = cur.fetchone()
         raise shared_key(first, second, key, values) from None
-    except (psycopg2.DataError, psycopg2.IntegrityError) as error:
-        raise refused(error) from None

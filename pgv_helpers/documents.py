@@ -5,12 +5,12 @@ error or Ctrl-C leaves the table as it was. With `show_sql=True` it prints the
 statement that it sends.
 """
 
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import pandas
-import psycopg2
 from psycopg2 import sql
 from psycopg2.errors import DuplicateTable
 from psycopg2.extensions import connection as Connection
@@ -18,7 +18,7 @@ from psycopg2.extras import Json, execute_values
 
 from pgv_helpers import binary_copy, settings
 from pgv_helpers.binary_copy import Column, checked_vectors
-from pgv_helpers.db import query, transaction
+from pgv_helpers.db import query
 from pgv_helpers.errors import DocumentError
 from pgv_helpers.models import embed, embedding_dimension
 from pgv_helpers.tables import (
@@ -26,10 +26,10 @@ from pgv_helpers.tables import (
     execute,
     identifiers,
     primary_key,
-    refused,
     shared_key,
     table_columns,
     upsert_statement,
+    writing,
 )  # fmt: skip
 
 Document = Mapping[str, Any]
@@ -73,9 +73,11 @@ def create_documents_table(
         );
         COMMENT ON COLUMN {table}.embedding IS %(model)s""")
     names = {"table": sql.Identifier(table), "type": sql.Identifier(type)}
-    with transaction(conn) as cur:
+    with writing(conn) as cur:
         if replace:
-            execute(cur, sql.SQL("DROP TABLE IF EXISTS {table}").format(**names), show_sql=show_sql)
+            cur.execute("SELECT current_schema()")  # a table of this name in a later schema of the path is another's
+            here = sql.Identifier(*cur.fetchone(), table)
+            execute(cur, sql.SQL("DROP TABLE IF EXISTS {}").format(here), show_sql=show_sql)
         try:
             execute(cur, create.format(**names), {"dimension": embedding_dimension(model), "model": model}, show_sql)
         except DuplicateTable:
@@ -150,7 +152,9 @@ def store_documents_batch(
 def upsert_documents(
     conn: Connection, table: str, documents: Iterable[Document], *, page_size: int = 1000, show_sql: bool = False
 ) -> list[int]:
-    """Insert documents, or change those whose id exists; columns that are not given keep their values.
+    """Insert documents, or change those whose id exists.
+
+    Each needs its id and content; of those that exist, columns that are not given keep their values.
 
     The arguments and errors are those of `store_documents_batch`.
     """
@@ -164,16 +168,16 @@ def delete_documents(conn: Connection, table: str, ids: Iterable[int], *, show_s
         DocumentError: there is no such table.
     """
     statement = sql.SQL("DELETE FROM {} WHERE id = ANY(%s)").format(sql.Identifier(table))
-    with transaction(conn) as cur:
+    with writing(conn) as cur:
         table_columns(conn, table)
-        execute(cur, statement, [[int(id) for id in ids]], show_sql)
+        execute(cur, statement, [_ids(ids)], show_sql)
         return cur.rowcount
 
 
 def read_documents(
     conn: Connection, table: str, ids: Iterable[int] | None = None, *, show_sql: bool = False
 ) -> pandas.DataFrame:
-    """Documents as a DataFrame, all of them or those with these ids, in the order of the ids.
+    """Documents as a DataFrame, all of them or those with these ids, ordered by id.
 
     The embeddings are left out; `read_embeddings` gives them as one array.
 
@@ -185,7 +189,7 @@ def read_documents(
     parameters = None
     if ids is not None:
         statement += sql.SQL(" WHERE id = ANY(%s)")
-        parameters = [[int(id) for id in ids]]
+        parameters = [_ids(ids)]
     statement += sql.SQL(" ORDER BY id")
     if show_sql:
         print(statement.as_string(conn))
@@ -195,7 +199,13 @@ def read_documents(
 def _store(
     conn: Connection, table: str, documents: Iterable[Document], page_size: int, show_sql: bool, *, upsert: bool
 ) -> list[int]:
-    documents = [dict(document) for document in documents]
+    if isinstance(documents, pandas.DataFrame):
+        documents = documents.to_dict("records")
+    documents = list(documents)
+    for document in documents:
+        if not isinstance(document, Mapping):
+            raise DocumentError(f"A document is a dictionary such as {{'content': …}}, not {document!r:.60}.")
+    documents = [{name: _none_if_missing(value) for name, value in document.items()} for document in documents]
     if not documents:
         return []
     names = list(documents[0])
@@ -211,6 +221,8 @@ def _store(
                 "Give every row the same; None stands for nothing."
             )
         for name, value in document.items():
+            if columns[name].type in ("text", "varchar") and not isinstance(value, (str, type(None))):
+                raise DocumentError(f"Row {row}, column {name!r}: {value!r:.60} is no text.")
             if isinstance(value, str) and "\0" in value:
                 raise DocumentError(
                     f"Row {row}, column {name!r}: NUL is no character that PostgreSQL can store. Nothing was stored."
@@ -218,7 +230,8 @@ def _store(
     if (twice := pandas.Series([document.get("id") for document in documents]).dropna()).duplicated().any():
         first, second = twice.index[twice == twice[twice.duplicated()].iloc[0]][:2]
         raise shared_key(first, second, ["id"], [twice[first]])
-    if embedding := columns.get("embedding"):
+    embedding = columns.get("embedding")
+    if embedding and embedding.type in binary_copy.VECTORS:
         _fill_embeddings(conn, table, embedding, documents)
         names = list(documents[0])
     if upsert:
@@ -228,14 +241,11 @@ def _store(
     statement += sql.SQL(" RETURNING id")
     if show_sql:
         print(statement.as_string(conn))
-    rows = [[_adapted(document[name]) for name in names] for document in documents]
-    try:
-        with transaction(conn) as cur:
-            ids = [id for (id,) in execute_values(cur, statement, rows, page_size=page_size, fetch=True)]
-            advance_identity(cur, table, names)
-            return ids
-    except (psycopg2.DataError, psycopg2.IntegrityError) as error:
-        raise refused(error) from None
+    rows = [[_adapted(columns[name], document[name]) for name in names] for document in documents]
+    with writing(conn) as cur:
+        ids = [id for (id,) in execute_values(cur, statement, rows, page_size=page_size, fetch=True)]
+        advance_identity(cur, table, names)
+        return ids
 
 
 def _fill_embeddings(conn: Connection, table: str, column: Column, documents: list[dict[str, Any]]) -> None:
@@ -246,12 +256,28 @@ def _fill_embeddings(conn: Connection, table: str, column: Column, documents: li
     without = [document for document in documents if document.get(column.name) is None]
     if without:
         require_model(conn, table)
+        if "content" not in without[0]:
+            raise DocumentError(
+                f"A document needs its content, from which its {column.name} is made: {without[0]!r:.80}"
+            )
         for document, vector in zip(without, embed([document.get("content") for document in without])):
             document[column.name] = vector
 
 
-def _adapted(value: Any) -> Any:
-    """What psycopg2 can take in the place of a value: JSON for a dict or list, Python's number for NumPy's."""
-    if isinstance(value, (dict, list)):
+def _none_if_missing(value: Any) -> Any:
+    """None for what pandas has in its place: NaN, NaT, NA."""
+    return None if pandas.api.types.is_scalar(value) and pandas.isna(value) else value
+
+
+def _adapted(column: Column, value: Any) -> Any:
+    """What psycopg2 can take in the place of a value: JSON by the column's type, Python's number for NumPy's."""
+    if column.type in ("json", "jsonb") and not isinstance(value, (str, type(None))):
         return Json(value)
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _ids(ids: Iterable[int]) -> list[int]:
+    try:
+        return [operator.index(id) for id in ids]
+    except TypeError:
+        raise DocumentError(f"The ids are a list of whole numbers, such as [1, 2], not {ids!r:.60}.") from None

@@ -46,6 +46,7 @@ def precision_at_k(ranking: Sequence, relevant: Collection, k: int = 10) -> floa
 
 def reciprocal_rank(ranking: Sequence, relevant: Collection) -> float:
     """1 / the place of the first relevant document, 0 if there is none. Its mean over questions is the MRR."""
+    relevant = set(relevant)  # `in` would look into a Series' index
     return next((1 / place for place, found in enumerate(ranking, start=1) if found in relevant), 0.0)
 
 
@@ -62,7 +63,8 @@ def ndcg_at_k(ranking: Sequence, grades: Mapping[Any, int], k: int = 10) -> floa
         0 to 1; NaN if nothing is relevant.
     """
     best = _dcg(sorted(grades.values(), reverse=True)[:k])
-    return _dcg([grades.get(found, 0) for found in ranking[:k]]) / best if best else np.nan
+    left = dict(grades)  # a document that is found twice counts once
+    return _dcg([left.pop(found, 0) for found in ranking[:k]]) / best if best else np.nan
 
 
 def _dcg(gains: Sequence[int]) -> float:
@@ -76,15 +78,21 @@ def score_rankings(rankings: Mapping[Any, Sequence], questions: pandas.DataFrame
         rankings: question id -> ranking; a question without one counts as having found nothing.
         questions: as from `load_questions`: columns id, kind, grades.
 
+    Raises:
+        CourseError: k is less than 1, or no ranking is of one of the questions.
+
     Returns:
         A row for each question: question, kind, nDCG@k, recall@k, precision@k, RR.
     """
+    if k < 1:
+        raise CourseError(f"k must be 1 or more; it is {k}.")
     rows = []
     for question in questions.itertuples():
         relevant = {document for document, grade in question.grades.items() if grade > 0}
         if not relevant:
             continue
-        ranking = list(rankings.get(question.id, []))
+        ranking = rankings.get(question.id, [])
+        ranking = list(ranking["id"] if isinstance(ranking, pandas.DataFrame) else ranking)
         rows.append({
             "question": question.id,
             "kind": question.kind,
@@ -93,6 +101,8 @@ def score_rankings(rankings: Mapping[Any, Sequence], questions: pandas.DataFrame
             f"precision@{k}": precision_at_k(ranking, relevant, k),
             "RR": reciprocal_rank(ranking, relevant),
         })  # fmt: skip
+    if rankings and not set(rankings) & set(questions["id"]):
+        raise CourseError(f"The rankings belong to other questions: {list(rankings)[0]!r} is the id of none.")
     return pandas.DataFrame(rows)
 
 
@@ -107,9 +117,9 @@ def bootstrap_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float
         values: one for each question. For a difference between two methods over the same
             questions give the differences: see `compare`.
     """
-    values = np.asarray(values, float)
-    picks = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(values[picks].mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    values, rng = np.asarray(values, float), np.random.default_rng(seed)
+    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
@@ -123,11 +133,19 @@ def summarise(scores: pandas.DataFrame, measure: str = "nDCG@10", by: Sequence[s
         A row for each group in the order of their first appearance: the columns of `by`,
         then mean, low, high, questions.
     """
+    by = [by] if isinstance(by, str) else list(by)
+    _require(scores, measure, *by)
     rows = []
-    for group, values in scores.groupby(list(by), sort=False)[measure]:
+    for group, values in scores.groupby(by, sort=False)[measure]:
         low, high = bootstrap_interval(values)
         rows.append({**dict(zip(by, group)), "mean": values.mean(), "low": low, "high": high, "questions": len(values)})
     return pandas.DataFrame(rows)
+
+
+def _require(scores: pandas.DataFrame, *names: str) -> None:
+    for name in names:
+        if name not in scores:
+            raise CourseError(f"The scores have no column {name!r}, only: {', '.join(scores)}.")
 
 
 def compare(scores: pandas.DataFrame, method: str, other: str, measure: str = "nDCG@10") -> pandas.Series:
@@ -146,7 +164,9 @@ def compare(scores: pandas.DataFrame, method: str, other: str, measure: str = "n
     Raises:
         CourseError: a method that the scores do not have, or other questions for one than for the other.
     """
-    table = scores.pivot(index="question", columns="method", values=measure)
+    _require(scores, measure)
+    question = [name for name in ("dataset", "question") if name in scores]
+    table = scores.pivot(index=question, columns="method", values=measure)
     for name in (method, other):
         if name not in table:
             raise CourseError(f"There are no scores of the method {name!r}, only of: {', '.join(table)}.")
@@ -207,6 +227,8 @@ def evaluate_search(dataset: DatasetName, k: int = 10) -> pandas.DataFrame:
     Returns:
         Rows as from `score_rankings`, with the columns dataset and method in front.
     """
+    if k < 1:
+        raise CourseError(f"k must be 1 or more; it is {k}.")
     documents, questions = load_documents(dataset), load_questions(dataset)
     questions = questions[questions.kind != "unanswerable"]
     with closing(connect("pg_temp")) as conn:

@@ -10,11 +10,11 @@ import pandas
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from pgv_helpers.db import query, transaction
+from pgv_helpers.db import query
 from pgv_helpers.documents import require_model
 from pgv_helpers.errors import DocumentError
 from pgv_helpers.models import get_embedding
-from pgv_helpers.tables import execute, table_columns
+from pgv_helpers.tables import execute, table_columns, writing
 
 RRF_K = 60
 """The constant of reciprocal rank fusion, as in the paper: Cormack, Clarke and Büttcher, SIGIR 2009."""
@@ -68,7 +68,7 @@ def add_full_text(conn: Connection, table: str, *, show_sql: bool = False) -> No
         DocumentError: there is no such table.
     """
     if not _has_full_text(conn, table):
-        with transaction(conn) as cur:
+        with writing(conn) as cur:
             execute(cur, _ADD_FULL_TEXT.format(table=sql.Identifier(table)), show_sql=show_sql)
 
 
@@ -94,6 +94,8 @@ def vector_search(
     conn: Connection, table: str, question: str | np.ndarray, k: int = 10, *, show_sql: bool = False
 ) -> pandas.DataFrame:
     """The k nearest neighbours of a question by cosine distance.
+
+    With an approximate index there may be fewer than k: HNSW gives at most `hnsw.ef_search` rows.
 
     Args:
         question: a text, which the table's model embeds, or its vector of shape (dimension,).
@@ -122,11 +124,11 @@ def hybrid_search(conn: Connection, table: str, text: str, k: int = 10, *, show_
     """
     _require_full_text(conn, table)
     statement = _BY_BOTH.format(
-        by_words=_limited(_BY_WORDS, table, FUSED_DEPTH),
-        by_vector=_limited(_BY_VECTOR, table, FUSED_DEPTH),
+        by_words=_limited(_BY_WORDS, table, max(k, FUSED_DEPTH)),
+        by_vector=_limited(_BY_VECTOR, table, max(k, FUSED_DEPTH)),
         rrf_k=sql.Literal(RRF_K),
         table=sql.Identifier(table),
-        limit=sql.Literal(k),
+        limit=_limit(k),
     )
     return _search(conn, statement, {"text": text, "vector": _vector(conn, table, text)}, show_sql)
 
@@ -143,15 +145,32 @@ def _require_full_text(conn: Connection, table: str) -> None:
 
 
 def _vector(conn: Connection, table: str, question: str | np.ndarray) -> np.ndarray:
-    require_model(conn, table)
-    return get_embedding(question) if isinstance(question, str) else question
+    if isinstance(question, str):
+        require_model(conn, table)
+        return get_embedding(question)
+    vector = np.asarray(question.to_numpy() if hasattr(question, "to_numpy") else question, np.float32)
+    dimension = table_columns(conn, table)["embedding"].dimension or vector.size
+    if vector.shape != (dimension,) or not np.isfinite(vector).all() or not vector.any():
+        raise DocumentError(
+            f"A question is a text, or one vector of {dimension} finite numbers that are not all 0. "
+            f"This one has the shape {vector.shape}: {question!r:.60}"
+        )
+    return vector
 
 
 def _limited(statement: sql.SQL, table: str, limit: int) -> sql.Composed:
-    return statement.format(table=sql.Identifier(table), limit=sql.Literal(limit))
+    return statement.format(table=sql.Identifier(table), limit=_limit(limit))
+
+
+def _limit(k: int) -> sql.Literal:
+    if k < 0:
+        raise DocumentError(f"k must be 0 or more; it is {k}.")
+    return sql.Literal(int(k))
 
 
 def _search(conn: Connection, statement: sql.Composed, parameters: dict, show_sql: bool) -> pandas.DataFrame:
+    if "\0" in (text := parameters.get("text", "")) or text != text.encode(errors="ignore").decode():
+        raise DocumentError(f"A question with a NUL or half a character cannot be asked: {text!r:.60}")
     if show_sql:
         with conn.cursor() as cur:
             print(cur.mogrify(statement, parameters).decode())

@@ -1,17 +1,19 @@
 """What a table consists of, and the statements and refusals that all writers share."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
 from psycopg2 import sql
 from psycopg2.errors import UniqueViolation
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from pgv_helpers.binary_copy import Column
-from pgv_helpers.db import query
+from pgv_helpers.db import query, transaction
 from pgv_helpers.errors import DocumentError
 
 
@@ -27,6 +29,10 @@ def table_columns(conn: Connection, table: str) -> dict[str, Column]:
         JOIN pg_type ON pg_type.oid = atttypid
         WHERE attrelid = to_regclass(quote_ident(%s)) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
         ORDER BY attnum"""
+    if conn.closed:
+        raise DocumentError("This connection is closed. Open another: conn = connect(…)")
+    if conn.info.transaction_status == TRANSACTION_STATUS_INERROR:
+        raise DocumentError("A statement before this one failed, and PostgreSQL waits for: conn.rollback()")
     with conn.cursor() as cur:
         cur.execute(find, [table])
         if rows := cur.fetchall():
@@ -47,7 +53,7 @@ def primary_key(conn: Connection, table: str, given: Sequence[str]) -> list[str]
     find = """
         SELECT attname
         FROM pg_index
-        JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)
+        JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY((indkey::int2[])[0:indnkeyatts - 1])
         WHERE indisprimary AND indrelid = to_regclass(quote_ident(%s))"""
     key = query(conn, find, [table]).attname.tolist()
     if not key:
@@ -77,9 +83,11 @@ def advance_identity(cur: Cursor, table: str, columns: Iterable[str]) -> None:
         if sequence:
             cur.execute(
                 sql.SQL("""
-                    SELECT setval(%(sequence)s, largest)
-                    FROM (SELECT max({column}) AS largest FROM {table}) AS stored
-                    WHERE largest > coalesce(pg_sequence_last_value(%(sequence)s::regclass), 0)""").format(
+                    SELECT setval(seqrelid, largest)
+                    FROM pg_sequence, (SELECT max({column}) AS largest FROM {table}) AS stored
+                    WHERE seqrelid = %(sequence)s::regclass
+                      AND largest >= coalesce(pg_sequence_last_value(seqrelid) + 1, seqstart)
+                      AND has_sequence_privilege(seqrelid, 'UPDATE')""").format(
                     column=sql.Identifier(name), table=sql.Identifier(table)
                 ),
                 {"sequence": sequence},
@@ -92,12 +100,25 @@ def shared_key(first: int, second: int, key: Sequence[str], values: Sequence) ->
     return DocumentError(f"Rows {first} and {second} have the same key ({named}). Nothing was stored.")
 
 
-def refused(error: psycopg2.Error) -> DocumentError:
+@contextmanager
+def writing(conn: Connection) -> Iterator[Cursor]:
+    """A transaction; what the server refuses in it, or at its end, is told as a DocumentError."""
+    try:
+        with transaction(conn) as cur:
+            yield cur
+    except psycopg2.Error as error:
+        if error.pgcode is None or error.pgcode.startswith("57"):  # the connection is gone, or was told to stop
+            raise
+        raise refusal(error) from None
+
+
+def refusal(error: psycopg2.Error) -> DocumentError:
     """What the server refused, with the row if it named a line of COPY's."""
     line = re.search(r"^COPY .*, line (\d+)", error.diag.context or "", re.MULTILINE)
     said = f"{error.diag.message_primary}. {error.diag.message_detail or ''}".strip()
-    remedy = " Leave the row out, or upsert to replace the stored one." if isinstance(error, UniqueViolation) else ""
-    return DocumentError((f"Row {int(line[1]) - 1}: " if line else "") + said + remedy + " Nothing was stored.")
+    remedy = "Leave the row out, or upsert to replace the stored one." if isinstance(error, UniqueViolation) else ""
+    parts = [said, error.diag.message_hint, remedy, "Nothing was changed."]
+    return DocumentError((f"Row {int(line[1]) - 1}: " if line else "") + " ".join(filter(None, parts)))
 
 
 def execute(cur: Cursor, statement: sql.Composable, parameters: Any = None, show_sql: bool = False) -> None:

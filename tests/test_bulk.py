@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
+from threading import Timer
 
 import numpy as np
 import pandas as pd
@@ -152,6 +154,50 @@ def test_times_mean_what_they_mean_in_an_insert(conn, zone, type):
     assert column(conn, type, aware) == expected[4:]
 
 
+def test_aware_times_of_several_zones_are_what_they_are(conn):
+    """So psycopg2 reads them where the clocks change."""
+    times = [dt.datetime(2024, 7, 1, 14, tzinfo=BERLIN), dt.datetime(2024, 1, 1, tzinfo=UTC)]
+    assert column(conn, "timestamptz", times) == times
+
+
+@pytest.mark.parametrize("type", ["date", "timestamp", "timestamptz"])
+@pytest.mark.parametrize("value", ["", "NaT"])
+def test_an_empty_text_is_no_time(conn, type, value):
+    with pytest.raises(DocumentError, match=f"Row 1, column 'value': '{value}' is no time"):
+        column(conn, type, ["2024-01-01", value, None])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_end_of_a_chunk_may_fall_anywhere(conn, monkeypatch, size):
+    vectors = next(random_vectors(5, 384))
+    bulk_load(conn, "documents", {"content": list("abcde"), "embedding": vectors})
+    row = 2 + 4 + 8 + 4 + 4 + 4 * 384
+    monkeypatch.setattr(bulk, "CHUNK_BYTES", 19 + 5 * row + size)
+    assert np.array_equal(read_embeddings(conn, "documents")[1], vectors)
+
+
+class Tensor:
+    """As those of other libraries: an array to NumPy, but no list."""
+
+    def __init__(self, array):
+        self.array, self.ndim, self.shape = array, array.ndim, array.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+    def __len__(self):
+        return len(self.array)
+
+    def __getitem__(self, key):
+        return Tensor(self.array[key])
+
+
+@pytest.mark.parametrize("kind", [Tensor, pd.DataFrame, list, np.ndarray.tolist, lambda vectors: vectors.astype(float)])
+def test_vectors_may_come_in_whatever_numpy_understands(conn, kind):
+    bulk_load(conn, "documents", {"content": list("abcde"), "embedding": kind(VECTORS)})
+    assert np.array_equal(read_embeddings(conn, "documents")[1], VECTORS)
+
+
 def test_halfvec_and_missing_vectors(conn):
     create_documents_table(conn, "half", type="halfvec")
     vectors = [*VECTORS[:2], None, VECTORS[3].tolist()]
@@ -218,6 +264,12 @@ BY_UPSERT = {TWICE: r"Rows 1 and 3 have the same key \(id 12\)", NO_CONTENT: "Fa
         ({"metadata": ["{}", "{", "{}", "{}", "{}"]}, "Row 1: invalid input syntax for type json"),
         ({"published": ["2024-01-01", "yesterday", None, None, None]}, "Row 1.*'yesterday' is no time"),
         ({"published": [None, 2024, None, None, None]}, "Row 1.*2024 is no timestamptz"),
+        ({"published": ["2024-01-01", "2024-01-01T12:00Z", None, None, None]}, "Row 0.*has no time zone, and others"),
+        ({"title": "abcde"}, "column 'title' takes a list or an array, a value for each row, not 'abcde'"),
+        ({"title": (text for text in "abcde")}, "column 'title' takes a list or an array"),
+        ({"id": np.arange(11, 16)[:, None]}, r"column 'id' takes one value for each row, not \(1,\)"),
+        ({"id": [11, 2**53 + 1, 12.0, 13, 14]}, f"Row 1, column 'id': {2**53 + 1} is no int8"),
+        ({"id": [11, 12, Fraction(1, 2), 14, 15]}, r"Row 2, column 'id': Fraction\(1, 2\) is no int8"),
         ({"content": list("abcd")}, "different lengths: id 5, title 5, content 4"),
         ({"author": list("abcde")}, "no column 'author'. Its columns are: id, title"),
     ],
@@ -311,6 +363,23 @@ def test_ctrl_c_leaves_the_table_as_it_was(conn):
     assert bulk_load(conn, "documents", ROWS) == 5
 
 
+def test_ctrl_c_at_any_moment_is_an_interrupt(conn):
+    for pause in (0.03, 0.1, 0.2):
+        Timer(pause, os.kill, [os.getpid(), signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            bulk_load(conn, "documents", ({"content": ["x"] * 1000} for _ in iter(int, 1)), progress=False)
+        assert count(conn) == 0
+
+
+def test_rows_that_are_read_over_the_same_connection_are_told_to_take_another(conn):
+    def blocks():
+        yield {"content": ["a"]}
+        yield {"content": query(conn, "SELECT 'x' AS x").x}
+
+    with pytest.raises(DocumentError, match="let it use a connection of its own"):
+        bulk_load(conn, "documents", blocks())
+
+
 def test_a_server_that_ends_the_connection_is_no_silent_success(conn):
     with conn.cursor() as cur:
         cur.execute("SELECT pg_backend_pid()")
@@ -334,7 +403,7 @@ def test_the_statements_can_be_seen(conn, capsys):
     bulk_load(conn, "documents", ROWS, upsert=True, show_sql=True)
     read_embeddings(conn, "documents", show_sql=True)
     shown = capsys.readouterr().out
-    for words in ('COPY "pg_temp"."incoming"', "ON CONFLICT", "TO STDOUT (FORMAT binary)"):
+    for words in ('COPY "pg_temp"."pgv_incoming"', "ON CONFLICT", "TO STDOUT (FORMAT binary)"):
         assert words in shown
 
 

@@ -105,6 +105,7 @@ def test_chunks_are_made_one_at_a_time():
         (lambda: random_vectors(-1, 3), "n must be 0 or more"),
         (lambda: random_vectors(3, 0), "dimension 1 or more"),
         (lambda: random_vectors(3, 3, chunk_size=-2), "chunk_size must be 1 or more; it is -2"),
+        (lambda: random_vectors(3, 3, chunk_size=0), "chunk_size must be 1 or more; it is 0"),
         (lambda: clustered_vectors(3, 3, clusters=0), "1 cluster or more, not 0"),
         (lambda: clustered_vectors(3, 3, spread=-1), "spread 0 or more, not -1"),
     ],

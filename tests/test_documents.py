@@ -1,6 +1,8 @@
 """A table of documents: what is stored, what is refused, and that nothing is lost."""
 
 import numpy as np
+import pandas as pd
+import psycopg2
 import pytest
 from pgvector import Vector
 
@@ -61,6 +63,17 @@ def test_a_table_that_exists_stays_unless_told(conn):
     assert count(conn) == 0
 
 
+def test_a_table_of_another_schema_is_not_replaced(conn):
+    other = connect("documents_of_another")
+    create_documents_table(other, "shared_name", replace=True)
+    query(conn, "SET search_path = pg_temp, documents_of_another, public")
+    create_documents_table(conn, "shared_name", replace=True)
+    assert len(read_documents(other, "shared_name")) == 0
+    query(other, "DROP SCHEMA documents_of_another CASCADE")
+    other.commit()
+    other.close()
+
+
 def test_a_document_is_embedded_stored_and_read_back(conn):
     text = {
         "title": "Tides",
@@ -106,6 +119,10 @@ def test_documents_are_deleted_by_id(conn):
     ids = store_documents_batch(conn, "documents", [{"content": word} for word in "abc"])
     assert delete_documents(conn, "documents", np.array([ids[0], ids[2], 999])) == 2
     assert read_documents(conn, "documents").id.tolist() == [ids[1]]
+    for wrong in ("12", 5, [1.5]):
+        with pytest.raises(DocumentError, match="ids are a list of whole numbers"):
+            delete_documents(conn, "documents", wrong)
+    assert count(conn) == 1
 
 
 @pytest.mark.parametrize(
@@ -118,6 +135,13 @@ def test_documents_are_deleted_by_id(conn):
         ([{"content": "a", "embedding": np.full(384, np.nan)}], DocumentError, "Row 0.*number 0 .* nan"),
         ([{"content": "a", "embedding": "[1,2]"}], DocumentError, "Row 0.*no vector"),
         ([{"content": "a"}, {"content": "b", "title": "B"}], DocumentError, "Row 1 has the columns content, title"),
+        ([{"title": "a"}], DocumentError, "needs its content"),
+        (["a text"], DocumentError, "A document is a dictionary .* not 'a text'"),
+        (
+            [{"content": "a", "title": ["a"], "embedding": np.ones(384)}],
+            DocumentError,
+            'column "title" is of type text',
+        ),
         ([{"content": "a", "author": "x"}], DocumentError, "no column 'author'. Its columns are: id, title, content"),
         (
             [{"id": 7, "content": "a"}, {"id": 7, "content": "b"}],
@@ -135,6 +159,16 @@ def test_what_cannot_be_stored_is_named_and_nothing_is_stored(conn, documents, e
     assert count(conn) == 1
 
 
+def test_rows_of_a_data_frame_are_documents_and_its_gaps_are_null(conn):
+    days = pd.to_datetime(["2024-01-01", None])
+    frame = pd.DataFrame({"title": ["A", np.nan], "content": ["a", "b"], "published": days})
+    ids = store_documents_batch(conn, "documents", frame)
+    rows = query(conn, "SELECT title IS NULL AS untitled, published IS NULL AS undated FROM documents ORDER BY id")
+    assert len(ids) == 2 and rows.untitled.tolist() == rows.undated.tolist() == [False, True]
+    id = insert_document(conn, "documents", {"content": "c", "metadata": 5})
+    assert query(conn, "SELECT metadata FROM documents WHERE id = %s", [id]).metadata[0] == 5
+
+
 @pytest.mark.parametrize("write", [store_documents_batch, upsert_documents])
 def test_ids_go_on_after_those_that_rows_brought_with_them(conn, write):
     write(conn, "documents", [{"id": 7, "content": "seven"}, {"id": 3, "content": "three"}])
@@ -143,6 +177,37 @@ def test_ids_go_on_after_those_that_rows_brought_with_them(conn, write):
     assert insert_document(conn, "documents", {"content": "next"}) == 21
     bulk_load(conn, "documents", {"id": [12], "content": ["c"]})
     assert insert_document(conn, "documents", {"content": "next"}) == 22
+
+
+def test_a_sequence_that_begins_higher_is_not_set_back(conn):
+    query(conn, "ALTER TABLE documents ALTER COLUMN id SET START WITH 1000 RESTART")
+    insert_document(conn, "documents", {"id": 5, "content": "a"})
+    assert insert_document(conn, "documents", {"content": "b"}) == 1000
+
+
+def test_a_connection_that_cannot_work_says_why(conn):
+    with pytest.raises(psycopg2.Error):
+        query(conn, "SELECT 1/0")
+    with pytest.raises(DocumentError, match=r"statement before this one failed.*conn.rollback\(\)"):
+        read_documents(conn, "documents")
+    conn.close()
+    with pytest.raises(DocumentError, match="connection is closed"):
+        insert_document(conn, "documents", {"content": "a"})
+
+
+def test_what_is_refused_at_the_commit_is_told(conn):
+    query(
+        conn,
+        """
+        CREATE TEMPORARY TABLE child (
+            id bigint PRIMARY KEY REFERENCES documents (id) DEFERRABLE INITIALLY DEFERRED,
+            content text, embedding vector(384))""",
+    )
+    conn.commit()
+    with pytest.raises(DocumentError, match="violates foreign key constraint.*Nothing was changed"):
+        insert_document(conn, "child", {"id": 77, "content": "orphan"})
+    with pytest.raises(DocumentError, match="violates foreign key constraint.*Nothing was changed"):
+        bulk_load(conn, "child", {"id": [77]})
 
 
 def test_an_upsert_needs_the_key(conn):

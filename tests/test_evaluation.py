@@ -67,6 +67,21 @@ def test_measures_by_hand():
     assert np.isnan(ndcg_at_k(["a"], {"a": 0})) and np.isnan(recall_at_k(["a"], []))
 
 
+def test_a_document_that_is_found_twice_counts_once():
+    assert ndcg_at_k(["a", "a", "a"], {"a": 2}) == 1
+    assert reciprocal_rank(pd.Series([10, 20]), pd.Series([20, 0])) == 0.5
+
+
+def test_rankings_may_be_frames_and_foreign_ones_are_refused():
+    questions = pd.DataFrame({"id": [1], "kind": ["x"], "grades": [{7: 2}]})
+    hits = pd.DataFrame({"id": [7], "title": ["T"]})
+    assert score_rankings({1: hits}, questions)["nDCG@10"].tolist() == [1]
+    with pytest.raises(CourseError, match="belong to other questions: 'Why.' is the id of none"):
+        score_rankings({"Why?": [7]}, questions)
+    with pytest.raises(CourseError, match="k must be 1 or more; it is 0"):
+        score_rankings({1: [7]}, questions, k=0)
+
+
 def test_questions_without_an_answer_are_not_scored():
     questions = pd.DataFrame({"id": [1, 2], "kind": ["x", "unanswerable"], "grades": [{7: 2}, {7: 0}]})
     scores = score_rankings({1: [7], 2: [7]}, questions)
@@ -99,6 +114,8 @@ def test_a_small_difference_shows_when_the_questions_are_the_same():
     assert old.high > new.low, "side by side the intervals overlap: pairing is what tells"
     with pytest.raises(CourseError, match="no scores of the method 'best', only of: new, old, same"):
         compare(scores, "best", "old")
+    with pytest.raises(CourseError, match="no column 'nDCG@5', only: question, method, nDCG@10"):
+        summarise(scores, "nDCG@5")
     with pytest.raises(CourseError, match="not scored on the same questions"):
         compare(scores[(scores.method != "new") | (scores.question > 3)], "new", "old")
 

@@ -100,6 +100,28 @@ def test_vectors_of_another_model_and_empty_questions_are_refused(conn):
         vector_search(conn, "documents", " ")
 
 
+def test_as_many_hits_as_asked_for(conn):
+    more = [{"content": f"flour {i}", "embedding": np.full(384, i + 1)} for i in range(70)]
+    store_documents_batch(conn, "documents", more)
+    assert len(hybrid_search(conn, "documents", "flour", k=np.int64(70))) == 70
+    assert len(full_text_search(conn, "documents", "flour", k=0)) == 0
+
+
+@pytest.mark.parametrize("question", [None, [1, 2], np.ones((1, 384)), np.full(384, np.nan), np.zeros(384)])
+def test_what_is_no_question_is_refused(conn, question):
+    with pytest.raises(DocumentError, match="A question is a text, or one vector of 384 finite numbers"):
+        vector_search(conn, "documents", question)
+
+
+def test_texts_and_numbers_that_cannot_be_asked_are_refused(conn):
+    for search in (full_text_search, vector_search, hybrid_search):
+        with pytest.raises(DocumentError, match="k must be 0 or more; it is -1"):
+            search(conn, "documents", "x", -1)
+    for text in ("a\0b", "\ud800"):
+        with pytest.raises(DocumentError, match="NUL or half a character"):
+            full_text_search(conn, "documents", text)
+
+
 def test_the_statements_can_be_seen(conn, capsys):
     hybrid_search(conn, "documents", "tides", show_sql=True)
     shown = capsys.readouterr().out

@@ -56,7 +56,7 @@ def _chunks(
 ) -> Iterator[np.ndarray]:
     if n < 0 or dimension < 1:
         raise CourseError(f"n must be 0 or more, and dimension 1 or more; they are {n} and {dimension}.")
-    size = chunk_size or max(1, CHUNK_NUMBERS // dimension)
+    size = max(1, CHUNK_NUMBERS // dimension) if chunk_size is None else chunk_size
     if size < 1:
         raise CourseError(f"chunk_size must be 1 or more; it is {chunk_size}.")
 

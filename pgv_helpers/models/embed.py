@@ -188,6 +188,8 @@ SHIPPED = Path(__file__).with_name("shipped.npy")
 
 def ship(texts: Iterable[str]) -> None:
     """For developers: write `SHIPPED` anew, with the offline model's vectors of these texts."""
+    if base_url() != OFFLINE_URL:
+        raise ModelError("These are the offline model's vectors: unset OPENAI_API_KEY and OPENAI_BASE_URL.")
     model = settings.OFFLINE_EMBEDDING_MODEL
     vectors = _send({_key(OFFLINE_URL, model, text): text for text in texts}, model, progress=True)
     rows = np.empty(len(vectors), [("key", "V32"), ("vector", "<f2", DIMENSIONS[model])])
@@ -200,10 +202,16 @@ def ship(texts: Iterable[str]) -> None:
 @cache
 def _shipped() -> Mapping[bytes, np.ndarray]:
     """Key -> vector of the texts whose vectors came with the course."""
-    if not SHIPPED.exists():
+    try:
+        rows = np.load(SHIPPED, mmap_mode="r")
+        return dict(zip(rows["key"].tolist(), rows["vector"]))
+    except FileNotFoundError:
         return {}
-    rows = np.load(SHIPPED, mmap_mode="r")
-    return dict(zip(rows["key"].tolist(), rows["vector"]))
+    except (OSError, EOFError, ValueError, IndexError) as error:
+        warnings.warn(
+            f"{SHIPPED} is broken ({error}); texts are embedded anew. Install the course again.", stacklevel=3
+        )
+        return {}
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
