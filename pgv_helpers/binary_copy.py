@@ -90,7 +90,7 @@ def decode_vectors(data: bytes, type: str) -> tuple[np.ndarray, np.ndarray]:
         type: `"vector"` or `"halfvec"`.
 
     Returns:
-        int64 of shape (n,) and float32 of shape (n, dimension).
+        Views of the data, of shape (n,) and (n, dimension), their bytes in the order of the format.
 
     Raises:
         DocumentError: the vectors are not all of one dimension.
@@ -103,7 +103,7 @@ def decode_vectors(data: bytes, type: str) -> tuple[np.ndarray, np.ndarray]:
     if len(data) % row.itemsize == 0:
         rows = np.frombuffer(data, row)
         if (rows["dimension"] == dimension).all():
-            return rows["key"].astype(np.int64), rows["vector"].astype(np.float32)
+            return rows["key"], rows["vector"]
     raise several_dimensions()
 
 
@@ -174,7 +174,7 @@ def _numbers(column: Column, values: pandas.Series, rows: np.ndarray) -> np.ndar
         data = None
     if data is None or not kept.all():
         wrong = kept.argmin()
-        raise _refuse(column, rows[wrong], f"{values.iloc[wrong]!r} is no {column.type}")
+        raise _refuse(column, rows[wrong], f"{list(values)[wrong]!r} is no {column.type}")
     return data
 
 

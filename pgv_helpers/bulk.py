@@ -1,6 +1,7 @@
 """Many rows at once by binary COPY: loading, replacing, and reading every vector."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import numpy as np
@@ -26,8 +27,8 @@ from pgv_helpers.tables import (
     writing,
 )  # fmt: skip
 
-CHUNK_BYTES = 250_000
-"""About how much is encoded or decoded at a time: it stays in the processor's cache, and the server is not kept waiting."""
+CHUNK_BYTES = 500_000
+"""About how much is encoded or decoded at a time: little enough to stay in the processor's cache."""
 
 PROGRESS_FROM = 20_000
 """A progress bar appears from this many rows on."""
@@ -78,6 +79,7 @@ def bulk_load(
     show = (total is None or total >= PROGRESS_FROM) if progress is None else progress
     with (
         writing(conn) as cur,
+        ThreadPoolExecutor(1) as encoder,
         tqdm(total=total, desc=f"loading {table}", unit=" rows", leave=False, disable=not show) as bar,
     ):
         columns = _columns_for(conn, table, first)
@@ -90,7 +92,8 @@ def bulk_load(
         copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(target, names)
         if show_sql:
             print(copy.as_string(cur))
-        source = _EncodedRows(columns, chain([first], blocks), conn.get_parameter_status("TimeZone"), bar)
+        time_zone = conn.get_parameter_status("TimeZone")
+        source = _EncodedRows(columns, chain([first], blocks), time_zone, encoder, bar)
         try:
             cur.copy_expert(copy, source)
         except psycopg2.Error as error:
@@ -144,23 +147,32 @@ def read_embeddings(
 
 
 class _EncodedRows:
-    """The file that COPY … FROM STDIN reads: blocks of rows, encoded a chunk at a time."""
+    """The file that COPY … FROM STDIN reads: blocks of rows, encoded a chunk at a time.
 
-    def __init__(self, columns: list[Column], blocks: Iterable[Block], time_zone: str, bar: tqdm):
-        self.columns, self.blocks, self.time_zone, self.bar = columns, blocks, time_zone, bar
+    A thread encodes the next chunk while the server takes this one. The blocks are taken from
+    their iterator in the caller's thread, to which it may be bound.
+    """
+
+    def __init__(
+        self, columns: list[Column], blocks: Iterable[Block], time_zone: str, encoder: ThreadPoolExecutor, bar: tqdm
+    ):
+        self.columns, self.blocks, self.time_zone, self.encoder, self.bar = columns, blocks, time_zone, encoder, bar
         self.rows = 0
         self.error: BaseException | None = None
-        self.chunks = self._encode()
+        self.parts = self._parts()
+        self.next_chunk = encoder.submit(bytes, binary_copy.HEADER)
 
     def read(self, size: int) -> bytes:
         try:
-            return next(self.chunks, b"")
+            chunk = self.next_chunk.result()
+            self.next_chunk = self.encoder.submit(*next(self.parts, (bytes,)))
+            return chunk
         except BaseException as error:  # psycopg2 keeps its name and forgets the rest
             self.error = error
             raise
 
-    def _encode(self) -> Iterator[bytes]:
-        yield binary_copy.HEADER
+    def _parts(self) -> Iterator[tuple]:
+        """A function and its arguments for each chunk, which make its bytes."""
         names = [column.name for column in self.columns]
         row_bytes = 100 + sum(4 * (column.dimension or 0) for column in self.columns)
         step = max(1, CHUNK_BYTES // row_bytes)
@@ -171,13 +183,13 @@ class _EncodedRows:
                     f"{', '.join(names)}. Give every block the same."
                 )
             length = _length(block)
-            values = [getattr(block[name], "iloc", block[name]) for name in names]
+            values = [_sliceable(block[name]) for name in names]
             for start in range(0, length, step):
                 chunk = [column[start : start + step] for column in values]
-                yield binary_copy.encode(self.columns, chunk, self.rows, self.time_zone)
+                yield binary_copy.encode, self.columns, chunk, self.rows, self.time_zone
                 self.rows += len(chunk[0])
                 self.bar.update(len(chunk[0]))
-        yield binary_copy.TRAILER
+        yield bytes, binary_copy.TRAILER
 
 
 class _DecodedVectors:
@@ -210,7 +222,7 @@ class _DecodedVectors:
         if len({vectors.shape[1] for _, vectors in self.decoded}) > 1:
             raise binary_copy.several_dimensions()
         keys, vectors = zip(*self.decoded)
-        return np.concatenate(keys), np.concatenate(vectors)
+        return np.concatenate(keys, dtype=np.int64), np.concatenate(vectors, dtype=np.float32)
 
 
 def _columns_for(conn: Connection, table: str, block: Block) -> list[Column]:
@@ -244,6 +256,13 @@ def _length(block: Block) -> int:
         counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DocumentError(f"The columns have different lengths: {counts}. Every row needs a value in each.")
     return max(lengths.values(), default=0)
+
+
+def _sliceable(values: Sequence) -> Sequence:
+    """A column of which slices can be taken; whole numbers as an array, once and not for every chunk."""
+    if isinstance(values, list) and set(map(type, values)) == {int}:
+        return np.array(values)
+    return getattr(values, "iloc", values)
 
 
 def _merge(cur: Cursor, table: str, columns: list[Column], show_sql: bool) -> None:

@@ -298,10 +298,11 @@ def test_numbers_beyond_half_precision_are_refused(conn):
         bulk_load(conn, "half", {"content": list("abcde"), "embedding": changed(2, 5, 70_000)})
 
 
+@pytest.mark.parametrize("kind", [list, np.array, pd.Series])
 @pytest.mark.parametrize(("type", "value"), [("smallint", 40_000), ("real", 1e39), ("integer", 2**31)])
-def test_numbers_beyond_the_column_are_refused(conn, type, value):
+def test_numbers_beyond_the_column_are_refused(conn, type, value, kind):
     with pytest.raises(DocumentError, match="Row 1, column 'value': .* is no (int2|float4|int4)"):
-        column(conn, type, [1, value])
+        column(conn, type, kind([1, value]))
 
 
 def test_a_type_that_cannot_be_written_is_named(conn):

@@ -140,7 +140,7 @@ def test_documents_are_deleted_by_id(conn):
         (
             [{"content": "a", "title": ["a"], "embedding": np.ones(384)}],
             DocumentError,
-            'column "title" is of type text',
+            r"Row 0, column 'title': \['a'\] is no text",
         ),
         ([{"content": "a", "author": "x"}], DocumentError, "no column 'author'. Its columns are: id, title, content"),
         (
