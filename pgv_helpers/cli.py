@@ -175,7 +175,7 @@ def evaluate() -> None:
             cells = [f"{it.mean:.2f} ({it.low:.2f}–{it.high:.2f})" for it in summary.itertuples()]
             table.add_row(name, *cells, str(summary.questions.iloc[0]))
     console.print(table)
-    console.print("In brackets: where the mean lies with 95 % confidence.")
+    console.print("In brackets: the mean's 95 % confidence interval.")
 
 
 @app.command()

@@ -174,7 +174,7 @@ def plot_scores(summary: "pandas.DataFrame", *, group: str, label: str = "nDCG@1
         axes.set_xlim(0, 1.2)
         axes.set_xticks(np.arange(0, 1.01, 0.2))
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(f"{label}, with the interval that holds its mean with 95 % confidence")
+        axes.set_xlabel(f"mean {label}, with its 95 % confidence interval")
         return figure
 
 

@@ -18,7 +18,7 @@ def load_passages() -> "pandas.DataFrame":
 
     Returns:
         A row for each passage: `id`, `title`, `category`, `published` (a date),
-        `source` and `content` (45 to 85 words). The first forty are those of lesson 0.
+        `source` and `content` (58 to 85 words). The first forty are those of lesson 0.
     """
     import pandas
 
