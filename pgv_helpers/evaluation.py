@@ -225,7 +225,10 @@ def evaluate_search(dataset: DatasetName, k: int = 10) -> pandas.DataFrame:
         dataset: `"passages"` or `"python_docs"`.
 
     Returns:
-        Rows as from `score_rankings`, with the columns dataset and method in front.
+        Rows as from `score_rankings`, with the columns dataset and method behind.
+
+    Raises:
+        CourseError: there is no such data set, or k is less than 1.
     """
     if k < 1:
         raise CourseError(f"k must be 1 or more; it is {k}.")

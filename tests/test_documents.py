@@ -96,6 +96,14 @@ def test_a_vector_may_come_as_an_array_a_list_or_a_vector(conn, vector):
     assert np.array_equal(read_embeddings(conn, "documents")[1], np.ones((1, 384)))
 
 
+def test_half_precision_is_stored_and_refuses_what_it_cannot_hold(conn):
+    create_documents_table(conn, "half", type="halfvec")
+    store_documents_batch(conn, "half", [{"content": "a", "embedding": np.full(384, 0.1)}])
+    assert np.array_equal(read_embeddings(conn, "half")[1], np.full((1, 384), 0.1, np.float16).astype(np.float32))
+    with pytest.raises(DocumentError, match="Row 0.*70000.0, which a halfvec cannot hold"):
+        insert_document(conn, "half", {"content": "b", "embedding": np.full(384, 70_000)})
+
+
 def test_a_batch_gives_the_ids_in_order_over_several_pages(conn):
     documents = [{"content": f"text {i}", "embedding": np.full(384, i)} for i in range(1, 26)]
     ids = store_documents_batch(conn, "documents", documents, page_size=10)

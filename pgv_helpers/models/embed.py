@@ -183,7 +183,7 @@ def _request(client: "openai.OpenAI", texts: list[str], model: str) -> np.ndarra
 # Shipped with the course ---------------------------------------------------------------
 
 SHIPPED = Path(__file__).with_name("shipped.npy")
-"""Vectors of the course's own documents by the offline model, in half precision, ordered by key."""
+"""Vectors of the course's own documents by the offline model, in half precision: records of key and vector."""
 
 
 def ship(texts: Iterable[str]) -> None:
