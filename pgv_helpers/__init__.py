@@ -24,6 +24,8 @@ _HOMES = {
         "read_documents",
     ],
     "bulk": ["bulk_load", "read_embeddings"],
+    "distances": ["exact_neighbours"],
+    "indexes": ["create_index", "drop_index", "describe_indexes", "search_settings", "explain"],
     "search": ["add_full_text", "full_text_search", "vector_search", "hybrid_search"],
     "evaluation": [
         "recall_at_k",
@@ -36,9 +38,21 @@ _HOMES = {
         "bootstrap_interval",
         "measure_latency",
         "evaluate_search",
+        "sweep",
     ],
     "course.notebook": ["check", "hint", "solution", "progress"],
-    "plots": ["plot_map", "plot_vectors", "plot_bars", "plot_matrix", "plot_scores"],
+    "plots": [
+        "plot_map",
+        "plot_vectors",
+        "plot_bars",
+        "plot_matrix",
+        "plot_scores",
+        "plot_neighbours",
+        "plot_distributions",
+        "plot_lines",
+        "plot_cells",
+        "plot_walk",
+    ],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -26,3 +26,7 @@ class ModelError(CourseError):
 
 class DocumentError(CourseError):
     """Rows that cannot be stored as given, or a table that is not what was expected."""
+
+
+class IndexProblem(CourseError):
+    """An index that cannot be built, or a search that cannot be tuned or explained, as asked."""

@@ -7,24 +7,32 @@ TREC evaluations (trec_eval); they count a document as relevant from grade 1 on.
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 from typing import Any
 
 import numpy as np
 import pandas
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
 from tqdm import tqdm
 
-from pgv_helpers.bulk import bulk_load
+from pgv_helpers.bulk import bulk_load, read_embeddings
 from pgv_helpers.datasets import DatasetName, embedded_text, load_documents, load_questions
 from pgv_helpers.db import connect
+from pgv_helpers.distances import MetricName, exact_neighbours, find_metric
 from pgv_helpers.documents import create_documents_table
 from pgv_helpers.errors import CourseError
+from pgv_helpers.indexes import SETTINGS, explain, search_settings
 from pgv_helpers.models import embed
 from pgv_helpers.search import add_full_text, full_text_search, hybrid_search, vector_search
 
 METHODS = {"full text": full_text_search, "vectors": vector_search, "both": hybrid_search}
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
+TUNABLE = (*SETTINGS, "iterative_scan")
+
+TIE = 1e-5
+"""Distances that differ by less are taken for equal: they were computed in single precision."""
 
 
 def recall_at_k(ranking: Sequence, relevant: Collection, k: int = 10) -> float:
@@ -247,3 +255,94 @@ def evaluate_search(dataset: DatasetName, k: int = 10) -> pandas.DataFrame:
             rankings = {question.id: search(conn, "documents", question.question, k).id.tolist() for question in bar}
             scores.append(score_rankings(rankings, questions, k).assign(dataset=dataset, method=method))
     return pandas.concat(scores, ignore_index=True)
+
+
+def sweep(
+    conn: Connection,
+    table: str,
+    queries: np.ndarray,
+    settings: Mapping[str, Sequence[int]] | None = None,
+    *,
+    k: int = 10,
+    metric: MetricName = "cosine",
+    column: str = "embedding",
+    statement: str | sql.Composable | None = None,
+    progress: bool = True,
+) -> pandas.DataFrame:
+    """Recall against exact search, and latency, as settings of the search vary.
+
+    The exact neighbours are computed once, in this process, from the table's vectors.
+    A neighbour counts as found when a row at its distance is found, as in ann-benchmarks
+    (Aumüller, Bernhardsson and Faithfull, Information Systems 2020), so that ties harm
+    no one. The same index and settings give the same recall.
+
+    Args:
+        queries: shape (m, dim).
+        settings: name -> values; each combination is a row of the result. A name is one
+            of `search_settings` (`{"ef_search": [10, 40, 100]}`), or of a parameter in
+            `statement`. Without any, the search runs once as it is.
+        metric: what exact search ranks by.
+        statement: a search of your own with the parameters `%(vector)s` and `%(k)s`, whose first
+            column is the id; by default `SELECT id … ORDER BY column <operator> %(vector)s LIMIT %(k)s`.
+        progress: a bar, when it takes longer than three seconds.
+
+    Returns:
+        A row for each combination: its settings, `recall@k`, `median (ms)` and `p95 (ms)` of one
+        search as the caller sees it, `rows` (returned, on average), `index` (that the plan reads, or "none").
+
+    Raises:
+        CourseError: no queries, queries of another dimension, k below 1, an empty table, or a name
+            in `settings` that is neither a setting nor a parameter.
+        IndexProblem: a setting out of range, or a statement that PostgreSQL cannot run.
+        DocumentError: there is no such table or column.
+    """
+    queries, operator = np.asarray(queries, np.float32), find_metric(metric).operator
+    if k < 1:
+        raise CourseError(f"k must be 1 or more; it is {k}.")
+    ids, vectors = read_embeddings(conn, table, column=column)
+    if queries.ndim != 2 or not len(queries) or queries.shape[1] != vectors.shape[1]:
+        raise CourseError(f"queries has the shape {queries.shape}; it takes one of (1 or more, {vectors.shape[1]}).")
+    if statement is None:
+        statement = sql.SQL("SELECT id FROM {} ORDER BY {} {} %(vector)s LIMIT %(k)s").format(
+            sql.Identifier(table), sql.Identifier(column), sql.SQL(operator)
+        )
+    text = statement if isinstance(statement, str) else statement.as_string(conn)
+    settings = settings or {}
+    for name in settings:
+        if name not in TUNABLE and f"%({name})s" not in text:
+            known = ", ".join([*TUNABLE, "or a parameter of your statement"])
+            raise CourseError(f"There is no setting {name!r} to sweep. There are: {known}.")
+    if not len(ids):
+        raise CourseError(f"{table!r} has no vectors in {column!r}, so there is nothing to find. Load it first.")
+
+    limits = exact_neighbours(vectors, queries, k, metric)[1][:, -1]
+    row_of = dict(zip(ids.tolist(), range(len(ids))))
+
+    def share_found(query: np.ndarray, limit: float, found: Sequence) -> float:
+        if strange := set(found) - set(row_of):
+            raise CourseError(f"The search returned {strange.pop()!r}, which is the id of no row of {table!r}.")
+        distances = find_metric(metric).distances(query[None], vectors[[row_of[id] for id in set(found)]])
+        return min((distances <= limit + TIE * max(1, abs(limit))).sum(), len(ids), k) / min(len(ids), k)
+
+    combinations = [dict(zip(settings, values)) for values in product(*settings.values())]
+    rows = []
+    for chosen in tqdm(combinations, f"sweeping {table}", leave=False, delay=3, disable=not progress):
+        tuned = {name: value for name, value in chosen.items() if name in TUNABLE}
+        with search_settings(conn, **tuned), conn.cursor() as cur:
+
+            def search(vector: np.ndarray) -> list:
+                cur.execute(text, {**chosen, "vector": vector, "k": k})
+                return [row[0] for row in cur.fetchall()]
+
+            plan = explain(conn, text, {**chosen, "vector": queries[0], "k": k}, analyze=False)
+            found = [search(vector) for vector in queries]
+            latency = measure_latency({"": search}, queries, warmup=0, progress=False).iloc[0]
+        rows.append({
+            **chosen,
+            f"recall@{k}": np.mean([share_found(*each) for each in zip(queries, limits, found)]),
+            "median (ms)": latency["median (ms)"],
+            "p95 (ms)": latency["p95 (ms)"],
+            "rows": np.mean([len(some) for some in found]),
+            "index": plan.index or "none",
+        })  # fmt: skip
+    return pandas.DataFrame(rows)

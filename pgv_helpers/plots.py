@@ -5,16 +5,22 @@ last value of a cell. The colours are those of Okabe and Ito (Color Universal
 Design, 2008), which readers with colour-blindness can tell apart.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from pgv_helpers.distances import MetricName, find_metric
 
 if TYPE_CHECKING:
     import pandas
+
+    from pgv_helpers.indexes import Plan
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, BLACK = OKABE_ITO
@@ -31,13 +37,20 @@ STYLE = {
 
 
 @contextmanager
-def _figure(width: float, height: float):
+def _figure(width: float, height: float, columns: int = 1):
     """A figure of this many inches in the course's style, closed so that a notebook shows it once."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(width, height))
+        figure, axes = plt.subplots(1, columns, figsize=(width, height))
         yield figure, axes
         figure.draw_without_rendering()  # settles the layout while the style is in force
         plt.close(figure)
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def plot_map(
@@ -176,6 +189,218 @@ def plot_scores(summary: "pandas.DataFrame", *, group: str, label: str = "nDCG@1
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(f"mean {label}, with its 95 % confidence interval")
         return figure
+
+
+def plot_neighbours(
+    points: Mapping[str, Sequence[float]], question: Sequence[float], metrics: Sequence[MetricName]
+) -> Figure:
+    """The nearest of some points by several distances: a plane for each, darker where it is nearer.
+
+    Args:
+        points: name -> (x, y).
+        question: (x, y), drawn as a star.
+        metrics: the distances, side by side; the nearest point of each is ringed.
+    """
+    names, places, star = list(points), np.array(list(points.values()), float), np.array([question], float)
+    low, high = np.minimum(np.vstack([places, star]).min(0), 0) - 0.5, np.vstack([places, star]).max(0) + 0.8
+    grid = np.stack(
+        np.meshgrid(*(np.linspace(*ends, 161) for ends in zip(low, high))), axis=-1
+    )  # odd: (0, 0) is off it
+    with _figure(3.4 * len(metrics), 3.1, len(metrics)) as (figure, axes):
+        for panel, name in zip(np.atleast_1d(axes), metrics):
+            metric = find_metric(name)
+            shade = metric.distances(star, grid.reshape(-1, 2)).reshape(grid.shape[:2])
+            # Bands of equal area, whatever the distance's scale.
+            bands = np.searchsorted(np.quantile(shade, np.linspace(0, 1, 15)[1:-1]), shade)
+            panel.contourf(grid[..., 0], grid[..., 1], bands, levels=14, cmap="Blues_r", alpha=0.8)
+            nearest = int(metric.distances(star, places).argmin())
+            panel.scatter(*places[nearest], s=330, facecolor="none", edgecolor=RED, linewidth=2.2, zorder=3)
+            panel.scatter(*places.T, s=70, color="white", edgecolor=BLACK, zorder=4)
+            panel.scatter(*star[0], s=230, marker="*", color=YELLOW, edgecolor=BLACK, zorder=4)
+            for label, place in zip(names, places):
+                panel.annotate(
+                    label, place, xytext=(0, 12), textcoords="offset points", ha="center", fontweight="bold",
+                    bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+                )  # fmt: skip
+            panel.set(title=f"{metric.operator}  {name.replace('_', ' ')}: {names[nearest]}", aspect="equal")
+            panel.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="first number")
+        np.atleast_1d(axes)[0].set_ylabel("second number")
+        return figure
+
+
+def plot_distributions(distances: Mapping[str, np.ndarray], *, label: str) -> Figure:
+    """How some sets of distances are spread: a curve of their frequency for each, with its name.
+
+    Args:
+        distances: name -> distances, of any number.
+        label: what they are, for the axis.
+    """
+    spread = np.concatenate([np.ravel(values) for values in distances.values()])
+    bins = np.linspace(spread.min(), spread.max(), 80)
+    with _figure(7.5, 3.6) as (figure, axes):
+        for colour, (name, values) in zip(OKABE_ITO, distances.items()):
+            heights, edges = np.histogram(np.ravel(values), bins, density=True)
+            middles = (edges[:-1] + edges[1:]) / 2
+            axes.fill_between(middles, heights, alpha=0.35, color=colour, linewidth=0)
+            axes.plot(middles, heights, color=colour, linewidth=1.6)
+            top = heights.argmax()
+            axes.annotate(
+                name, (middles[top], heights[top]), xytext=(0, 5), textcoords="offset points", ha="center",
+                color=colour, fontweight="bold",
+            )  # fmt: skip
+        axes.set(xlabel=label, ylabel="share of pairs (density)", yticks=[])
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
+        return figure
+
+
+def plot_lines(
+    frame: "pandas.DataFrame", *, x: str, y: str, by: str | None = None, point: str | None = None, log: str = ""
+) -> Figure:
+    """One column against another, a line for each value of a third, named at its end.
+
+    Args:
+        frame: the columns named by the other arguments.
+        by: the column that tells the lines apart; without it there is one line.
+        point: a column whose value is written beside each point, such as the setting that gave it.
+        log: `"x"`, `"y"` or `"xy"`, the axes that are logarithmic.
+    """
+    lines = frame.groupby(by, sort=False) if by else [("", frame)]
+    with _figure(7.5, 4.2) as (figure, axes):
+        for colour, marker, (name, line) in zip(OKABE_ITO, MARKERS, lines):
+            axes.plot(line[x], line[y], color=colour, marker=marker, markersize=5)
+            if point:
+                for at_x, at_y, value in zip(line[x], line[y], line[point]):
+                    axes.annotate(
+                        f"{value:g}", (at_x, at_y), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8,
+                        color=colour,
+                    )  # fmt: skip
+            axes.annotate(
+                str(name), (line[x].iloc[-1], line[y].iloc[-1]), xytext=(8, -4), textcoords="offset points",
+                color=colour, fontweight="bold", annotation_clip=False,
+            )  # fmt: skip
+        for axis in log:
+            axes.set(**{f"{axis}scale": "log"})
+        axes.set(xlabel=x, ylabel=y)
+        axes.margins(x=0.08, y=0.1)
+        axes.grid(color="#E5E5E5", linewidth=0.8)
+        return figure
+
+
+def plot_plan(plan: "Plan") -> Figure:
+    """A plan as PostgreSQL ran it: its nodes as boxes, rows flowing upwards, with the time that each took by itself.
+
+    Reading through an index is green, reading a whole table orange.
+    """
+    from pgv_helpers.indexes import node_label
+
+    nodes = plan.nodes
+    taken = [
+        node.get("Actual Total Time", 0) * node.get("Actual Loops", 1)
+        - sum(child.get("Actual Total Time", 0) * child.get("Actual Loops", 1) for child in node.get("Plans", []))
+        for _, node in nodes
+    ]
+    with _figure(7.5, 0.5 + 0.62 * len(nodes)) as (figure, axes):
+        for row, ((depth, node), milliseconds) in enumerate(zip(nodes, taken)):
+            kind = node["Node Type"]
+            colour = GREEN if "Index" in kind else ORANGE if kind == "Seq Scan" else "#D9D9D9"
+            axes.annotate(
+                node_label(node), (0.02 + 0.05 * depth, -row), va="center", annotation_clip=False,
+                color="white" if colour == GREEN else BLACK,
+                bbox={"boxstyle": "round,pad=0.4", "facecolor": colour, "edgecolor": "none"},
+            )  # fmt: skip
+            if plan.milliseconds is not None:
+                rows = node["Actual Rows"] * node["Actual Loops"]
+                axes.text(0.76, -row, f"{rows:,.0f} rows", va="center", ha="right")
+                share = max(milliseconds, 0) / max(sum(taken), 1e-9)
+                axes.barh(-row, 0.12 * share, left=0.79, height=0.4, color=GREY)
+                axes.text(0.8 + 0.12 * share, -row, f"{max(milliseconds, 0):.2f} ms", va="center")
+        if plan.milliseconds is not None:
+            axes.set_title(
+                f"{plan.rows_read:,} rows read, {plan.buffers:,} pages, {plan.milliseconds:.2f} ms",
+                loc="left",
+                fontsize=10,
+            )
+        axes.set(xlim=(0, 1), ylim=(0.5 - len(nodes), 0.5))
+        axes.axis("off")
+        return figure
+
+
+def plot_cells(
+    points: np.ndarray, centres: np.ndarray, question: Sequence[float], *, probes: int = 1, k: int = 10
+) -> Figure:
+    """IVFFlat in the plane: cells around centres, those that are probed, and what they miss.
+
+    Args:
+        points: shape (n, 2); each belongs to its nearest centre's cell.
+        centres: shape (lists, 2).
+        question: (x, y), drawn as a star.
+        probes: how many cells are looked into, the nearest centres' first.
+        k: the true nearest neighbours: ringed if a probed cell holds them, crossed out otherwise.
+    """
+    l2, star = find_metric("l2").distances, np.array([question], float)
+    probed = l2(star, centres)[0].argsort()[:probes]
+    cell = l2(points, centres).argmin(1)
+    nearest = l2(star, points)[0].argsort()[:k]
+    found, missed = nearest[np.isin(cell[nearest], probed)], nearest[~np.isin(cell[nearest], probed)]
+    low, high = points.min(0) - 0.05 * np.ptp(points, 0), points.max(0) + 0.05 * np.ptp(points, 0)
+    grid = np.stack(np.meshgrid(*(np.linspace(*ends, 400) for ends in zip(low, high))), axis=-1)
+    owner = l2(grid.reshape(-1, 2), centres).argmin(1).reshape(grid.shape[:2])
+    with _figure(7.5, 5) as (figure, axes):
+        axes.contourf(grid[..., 0], grid[..., 1], np.isin(owner, probed), levels=[0.5, 1.5], colors=[SKY], alpha=0.3)
+        for own in range(len(centres)):  # the outline of each cell
+            axes.contour(grid[..., 0], grid[..., 1], owner == own, levels=[0.5], colors=[GREY], linewidths=0.7)
+        axes.scatter(*points.T, s=9, color=GREY, zorder=2)
+        axes.scatter(*centres.T, s=45, marker="+", color=BLACK, zorder=3, label="centre of a cell")
+        axes.scatter(*points[found].T, s=42, color=GREEN, edgecolor=BLACK, linewidth=0.5, zorder=4,
+                     label=f"{len(found)} of the {k} nearest: found")  # fmt: skip
+        if len(missed):
+            axes.scatter(*points[missed].T, s=52, marker="X", color=RED, edgecolor=BLACK, linewidth=0.5, zorder=4,
+                         label=f"{len(missed)} of the {k} nearest: missed")  # fmt: skip
+        axes.scatter(*star[0], s=230, marker="*", color=YELLOW, edgecolor=BLACK, zorder=5, label="question")
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[], aspect="equal")
+        compared = f"{np.isin(cell, probed).sum()} of {len(points)} points compared"
+        axes.set_title(f"{probes} of {len(centres)} cells probed, {compared}", fontsize=10)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        return figure
+
+
+def plot_walk(
+    points: np.ndarray,
+    layers: Sequence[Mapping[int, Sequence[int]]],
+    walks: Sequence[Sequence[int]],
+    question: Sequence[float],
+) -> Figure:
+    """A walk through HNSW's layers in the plane, the sparsest layer first.
+
+    Args:
+        points: shape (n, 2).
+        layers: for each layer, point -> its neighbours.
+        walks: for each layer, the points that the walk came through, in order.
+        question: (x, y), drawn as a star.
+    """
+    with _figure(3.4 * len(layers), 3.6, len(layers)) as (figure, axes):
+        for number, (panel, layer, walk) in enumerate(zip(np.atleast_1d(axes), layers, walks)):
+            for point, neighbours in layer.items():
+                for other in neighbours:
+                    panel.plot(*points[[point, other]].T, color="#C8C8C8", linewidth=0.6, zorder=1)
+            panel.scatter(*points[list(layer)].T, s=14, color=GREY, zorder=2)
+            panel.plot(*points[list(walk)].T, color=BLUE, linewidth=2, marker="o", markersize=5, zorder=3)
+            panel.scatter(*points[walk[0]], s=110, facecolor="none", edgecolor=BLUE, linewidth=1.6, zorder=4)
+            panel.scatter(*points[walk[-1]], s=80, color=RED, edgecolor=BLACK, zorder=4)
+            panel.scatter(*question, s=230, marker="*", color=YELLOW, edgecolor=BLACK, zorder=5)
+            steps = len(walk) - 1
+            title = f"layer {len(layers) - 1 - number}: {len(layer)} points, {steps} step{'s' * (steps != 1)}"
+            panel.set(xticks=[], yticks=[], aspect="equal")
+            panel.set_title(title, fontsize=10)
+            _same_view(panel, points, question)
+        return figure
+
+
+def _same_view(panel: Axes, points: np.ndarray, question: Sequence[float]) -> None:
+    every = np.vstack([points, [question]])
+    margin = 0.06 * np.ptp(every, 0)
+    (left, bottom), (right, top) = every.min(0) - margin, every.max(0) + margin
+    panel.set(xlim=(left, right), ylim=(bottom, top))
 
 
 def plot_progress(points: Mapping[str, Sequence[int]]) -> Figure:

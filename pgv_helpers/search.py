@@ -5,6 +5,9 @@ adds where words are searched. Each search is one statement, which `show_sql=Tru
 prints, and leaves nothing behind in the database.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pandas
 from psycopg2 import sql
@@ -13,6 +16,7 @@ from psycopg2.extensions import connection as Connection
 from pgv_helpers.db import query
 from pgv_helpers.documents import require_model
 from pgv_helpers.errors import DocumentError
+from pgv_helpers.indexes import search_settings
 from pgv_helpers.models import get_embedding
 from pgv_helpers.tables import execute, table_columns, writing
 
@@ -21,6 +25,9 @@ RRF_K = 60
 
 FUSED_DEPTH = 50
 """How many hits of each side are fused."""
+
+EF_SEARCH, MOST_CANDIDATES = 40, 1000
+"""pgvector's default of `hnsw.ef_search`, and its largest value."""
 
 _ADD_FULL_TEXT = sql.SQL("""
     ALTER TABLE {table} ADD COLUMN words tsvector
@@ -95,7 +102,8 @@ def vector_search(
 ) -> pandas.DataFrame:
     """The k nearest neighbours of a question by cosine distance.
 
-    With an approximate index there may be fewer than k: HNSW gives at most `hnsw.ef_search` rows.
+    HNSW gives at most `hnsw.ef_search` rows, 40 unless you say otherwise; for a larger k it is raised
+    for this search (up to pgvector's 1,000). With an approximate index there may still be fewer than k.
 
     Args:
         question: a text, which the table's model embeds, or its vector of shape (dimension,).
@@ -107,7 +115,9 @@ def vector_search(
         DocumentError: there is no such table, or it holds vectors of another model.
         ModelError: the text cannot be embedded.
     """
-    return _search(conn, _limited(_BY_VECTOR, table, k), {"vector": _vector(conn, table, question)}, show_sql)
+    statement, vector = _limited(_BY_VECTOR, table, k), _vector(conn, table, question)
+    with _enough_candidates(conn, k):
+        return _search(conn, statement, {"vector": vector}, show_sql)
 
 
 def hybrid_search(conn: Connection, table: str, text: str, k: int = 10, *, show_sql: bool = False) -> pandas.DataFrame:
@@ -123,14 +133,30 @@ def hybrid_search(conn: Connection, table: str, text: str, k: int = 10, *, show_
         DocumentError, ModelError: as the two searches.
     """
     _require_full_text(conn, table)
+    depth = max(k, FUSED_DEPTH)
     statement = _BY_BOTH.format(
-        by_words=_limited(_BY_WORDS, table, max(k, FUSED_DEPTH)),
-        by_vector=_limited(_BY_VECTOR, table, max(k, FUSED_DEPTH)),
+        by_words=_limited(_BY_WORDS, table, depth),
+        by_vector=_limited(_BY_VECTOR, table, depth),
         rrf_k=sql.Literal(RRF_K),
         table=sql.Identifier(table),
         limit=_limit(k),
     )
-    return _search(conn, statement, {"text": text, "vector": _vector(conn, table, text)}, show_sql)
+    vector = _vector(conn, table, text)
+    with _enough_candidates(conn, depth):
+        return _search(conn, statement, {"text": text, "vector": vector}, show_sql)
+
+
+@contextmanager
+def _enough_candidates(conn: Connection, rows: int) -> Iterator[None]:
+    """An HNSW index may return this many rows. What the caller has set stays, unless it is too little."""
+    if rows > EF_SEARCH:
+        query(conn, "SELECT '[0]'::vector")  # loads pgvector, which knows the setting
+        rows = min(rows, MOST_CANDIDATES)
+        if int(query(conn, "SELECT current_setting('hnsw.ef_search')").iloc[0, 0]) < rows:
+            with search_settings(conn, ef_search=rows):
+                yield
+            return
+    yield
 
 
 def _has_full_text(conn: Connection, table: str) -> bool:

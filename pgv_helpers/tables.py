@@ -24,7 +24,8 @@ def table_columns(conn: Connection, table: str) -> dict[str, Column]:
         DocumentError: there is no such table on the search path.
     """
     find = """
-        SELECT attname, typname, CASE WHEN typname IN ('vector', 'halfvec') AND atttypmod > 0 THEN atttypmod END
+        SELECT attname, typname,
+               CASE WHEN typname IN ('vector', 'halfvec', 'sparsevec', 'bit') AND atttypmod > 0 THEN atttypmod END
         FROM pg_attribute
         JOIN pg_type ON pg_type.oid = atttypid
         WHERE attrelid = to_regclass(quote_ident(%s)) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
