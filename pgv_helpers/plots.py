@@ -206,7 +206,7 @@ def plot_neighbours(
     grid = np.stack(
         np.meshgrid(*(np.linspace(*ends, 161) for ends in zip(low, high))), axis=-1
     )  # odd: (0, 0) is off it
-    with _figure(3.4 * len(metrics), 3.1, len(metrics)) as (figure, axes):
+    with _figure(3.4 * len(metrics), 2.5, len(metrics)) as (figure, axes):
         for panel, name in zip(np.atleast_1d(axes), metrics):
             metric = find_metric(name)
             shade = metric.distances(star, grid.reshape(-1, 2)).reshape(grid.shape[:2])
