@@ -228,15 +228,16 @@ def plot_neighbours(
         return figure
 
 
-def plot_distributions(distances: Mapping[str, np.ndarray], *, label: str) -> Figure:
+def plot_distributions(distances: Mapping[str, np.ndarray], *, label: str, bins: int = 80) -> Figure:
     """How some sets of distances are spread: a curve of their frequency for each, with its name.
 
     Args:
         distances: name -> distances, of any number.
         label: what they are, for the axis.
+        bins: into how many the axis is divided; fewer suit fewer distances.
     """
     spread = np.concatenate([np.ravel(values) for values in distances.values()])
-    bins = np.linspace(spread.min(), spread.max(), 80)
+    bins = np.linspace(spread.min(), spread.max(), bins)
     with _figure(7.5, 3.6) as (figure, axes):
         for colour, (name, values) in zip(OKABE_ITO, distances.items()):
             heights, edges = np.histogram(np.ravel(values), bins, density=True)
@@ -245,10 +246,10 @@ def plot_distributions(distances: Mapping[str, np.ndarray], *, label: str) -> Fi
             axes.plot(middles, heights, color=colour, linewidth=1.6)
             top = heights.argmax()
             axes.annotate(
-                name, (middles[top], heights[top]), xytext=(0, 5), textcoords="offset points", ha="center",
-                color=colour, fontweight="bold",
+                name, (middles[top], heights[top]), xytext=(0, 5), textcoords="offset points",
+                ha="left" if top < len(heights) / 10 else "center", color=colour, fontweight="bold",
             )  # fmt: skip
-        axes.set(xlabel=label, ylabel="share of pairs (density)", yticks=[])
+        axes.set(xlabel=label, ylabel="frequency", yticks=[])
         axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
         return figure
 
