@@ -6,7 +6,7 @@ Design, 2008), which readers with colour-blindness can tell apart.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -265,9 +265,9 @@ def plot_lines(
         point: a column whose value is written beside each point, such as the setting that gave it.
         log: `"x"`, `"y"` or `"xy"`, the axes that are logarithmic.
     """
-    lines = frame.groupby(by, sort=False) if by else [("", frame)]
+    lines = list(frame.groupby(by, sort=False)) if by else [("", frame)]
     with _figure(7.5, 4.2) as (figure, axes):
-        for colour, marker, (name, line) in zip(OKABE_ITO, MARKERS, lines):
+        for colour, marker, (_, line) in zip(OKABE_ITO, MARKERS, lines):
             axes.plot(line[x], line[y], color=colour, marker=marker, markersize=5)
             if point:
                 for at_x, at_y, value in zip(line[x], line[y], line[point]):
@@ -275,16 +275,31 @@ def plot_lines(
                         f"{value:g}", (at_x, at_y), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8,
                         color=colour,
                     )  # fmt: skip
-            axes.annotate(
-                str(name), (line[x].iloc[-1], line[y].iloc[-1]), xytext=(8, -4), textcoords="offset points",
-                color=colour, fontweight="bold", annotation_clip=False,
-            )  # fmt: skip
         for axis in log:
             axes.set(**{f"{axis}scale": "log"})
+        if "x" in log:  # the values that were measured say more than powers of ten
+            axes.set_xticks(sorted(set(frame[x])), [f"{value:g}" for value in sorted(set(frame[x]))])
+            axes.minorticks_off()
         axes.set(xlabel=x, ylabel=y)
         axes.margins(x=0.08, y=0.1)
         axes.grid(color="#E5E5E5", linewidth=0.8)
+        if by:
+            _name_ends(axes, lines, x, y)
         return figure
+
+
+def _name_ends(axes: Axes, lines: Iterable[tuple[str, "pandas.DataFrame"]], x: str, y: str) -> None:
+    """The name of each line beside its last point, moved down where it would cover another name."""
+    ends = [(name, colour, line[x].iloc[-1], line[y].iloc[-1]) for colour, (name, line) in zip(OKABE_ITO, lines)]
+    points_per_pixel, taken = 72 / axes.figure.dpi, []
+    for name, colour, *end in sorted(ends, key=lambda end: -end[-1]):
+        right, height = axes.transData.transform(end) * points_per_pixel
+        shift = min([0, *(other - 12 - height for at, other in taken if abs(at - right) < 60 and other - height < 12)])
+        taken.append((right, height + shift))
+        axes.annotate(
+            str(name), end, xytext=(8, -4 + shift), textcoords="offset points", color=colour, fontweight="bold",
+            annotation_clip=False,
+        )  # fmt: skip
 
 
 def plot_plan(plan: "Plan") -> Figure:
