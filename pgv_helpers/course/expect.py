@@ -37,6 +37,24 @@ def has_length(value: Any, length: int, what: str, things: str = "items") -> Non
         raise Wrong(f"{what} holds {len(value)} {things}, which is too {'few' if len(value) < length else 'many'}.")
 
 
+def tuples(value: Any, kinds: dict[str, type | tuple[type, ...]], what: str) -> None:
+    """The value is a list of tuples with these parts, each of its type.
+
+    Args:
+        kinds: the parts' types by the names that messages call them.
+    """
+    is_a(value, list, what)
+    item_of = f"item of {what[:1].lower()}{what[1:]}"
+    for item in value:
+        is_a(item, tuple, f"Each {item_of}")
+        if len(item) != len(kinds):
+            raise Wrong(f"Each {item_of} should be ({', '.join(kinds)}); it holds {len(item)} values.")
+        for part, (name, kind) in zip(item, kinds.items()):
+            if part is None:
+                raise Wrong(f"{what} holds a {name} that is None, NULL in the database: such rows do not belong there.")
+            is_a(part, kind, f"The {name} in each {item_of}")
+
+
 def is_array(value: Any, shape: tuple[int, ...], dtype: str, what: str) -> None:
     """The value is a NumPy array of this shape and kind of number."""
     is_a(value, np.ndarray, what)

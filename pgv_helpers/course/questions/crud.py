@@ -289,13 +289,7 @@ def search_notes(learner, db, rng) -> Iterator[str]:
     hostile_right = "so is one that would break SQL it is pasted into"
     for category, limit, right in (("calm", 4, found_right), ("c%", 5, alike_right), (HOSTILE, 6, hostile_right)):
         returned = learner.call("search_notes", learner.conn, category, wanted, limit)
-        expect.is_a(returned, list, "The result")
-        for item in returned:
-            expect.is_a(item, tuple, "Each item of the result")
-            if len(item) != 2:
-                raise expect.Wrong(f"Each item of the result should be (title, distance); it holds {len(item)} values.")
-            expect.is_a(item[0], str, "The first of each item")
-            expect.is_a(item[1], float, "The second of each item")
+        expect.tuples(returned, {"title": str, "distance": float}, "The result")
         distances = {
             title: _cosine_distance(vector, wanted)
             for (title, _, vector), group in zip(rows, categories)
