@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from pgv_helpers.distances import MetricName, find_metric
 
@@ -26,6 +27,8 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, BLACK = OKABE_ITO
 GREY = "#767676"
 MARKERS = "osD^vPXh"
+OUTLINE = [withStroke(linewidth=3, foreground="white")]
+"""For words that may lie on a line."""
 
 STYLE = {
     "figure.dpi": 110,
@@ -247,7 +250,7 @@ def plot_distributions(distances: Mapping[str, np.ndarray], *, label: str, bins:
             top = heights.argmax()
             axes.annotate(
                 name, (middles[top], heights[top]), xytext=(0, 5), textcoords="offset points",
-                ha="left" if top < len(heights) / 10 else "center", color=colour, fontweight="bold",
+                ha="left" if top < len(heights) / 10 else "center", color=colour, fontweight="bold", path_effects=OUTLINE,
             )  # fmt: skip
         axes.set(xlabel=label, ylabel="frequency", yticks=[])
         axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
@@ -267,13 +270,14 @@ def plot_lines(
     """
     lines = list(frame.groupby(by, sort=False)) if by else [("", frame)]
     with _figure(7.5, 4.2) as (figure, axes):
-        for colour, marker, (_, line) in zip(OKABE_ITO, MARKERS, lines):
+        for number, (colour, marker, (_, line)) in enumerate(zip(OKABE_ITO, MARKERS, lines)):
             axes.plot(line[x], line[y], color=colour, marker=marker, markersize=5)
             if point:
+                side = -13 if number % 2 else 7  # below and above, so that two lines' labels keep apart
                 for at_x, at_y, value in zip(line[x], line[y], line[point]):
                     axes.annotate(
-                        f"{value:g}", (at_x, at_y), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8,
-                        color=colour,
+                        f"{value:g}", (at_x, at_y), xytext=(0, side), textcoords="offset points", ha="center",
+                        fontsize=8, color=colour, path_effects=OUTLINE,
                     )  # fmt: skip
         for axis in log:
             axes.set(**{f"{axis}scale": "log"})
@@ -298,7 +302,7 @@ def _name_ends(axes: Axes, lines: Iterable[tuple[str, "pandas.DataFrame"]], x: s
         taken.append((right, height + shift))
         axes.annotate(
             str(name), end, xytext=(8, -4 + shift), textcoords="offset points", color=colour, fontweight="bold",
-            annotation_clip=False,
+            annotation_clip=False, path_effects=OUTLINE,
         )  # fmt: skip
 
 
@@ -373,7 +377,7 @@ def plot_cells(
             axes.scatter(*points[missed].T, s=52, marker="X", color=RED, edgecolor=BLACK, linewidth=0.5, zorder=4,
                          label=f"{len(missed)} of the {k} nearest: missed")  # fmt: skip
         axes.scatter(*star[0], s=230, marker="*", color=YELLOW, edgecolor=BLACK, zorder=5, label="question")
-        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[], aspect="equal")
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
         compared = f"{np.isin(cell, probed).sum()} of {len(points)} points compared"
         axes.set_title(f"{probes} of {len(centres)} cells probed, {compared}", fontsize=10)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
@@ -402,8 +406,8 @@ def plot_walk(
             panel.scatter(*points[list(layer)].T, s=14, color=GREY, zorder=2)
             panel.plot(*points[list(walk)].T, color=BLUE, linewidth=2, marker="o", markersize=5, zorder=3)
             panel.scatter(*points[walk[0]], s=110, facecolor="none", edgecolor=BLUE, linewidth=1.6, zorder=4)
-            panel.scatter(*points[walk[-1]], s=80, color=RED, edgecolor=BLACK, zorder=4)
-            panel.scatter(*question, s=230, marker="*", color=YELLOW, edgecolor=BLACK, zorder=5)
+            panel.scatter(*question, s=200, marker="*", color=YELLOW, edgecolor=BLACK, zorder=5)
+            panel.scatter(*points[walk[-1]], s=110, facecolor="none", edgecolor=RED, linewidth=2.2, zorder=6)
             steps = len(walk) - 1
             title = f"layer {len(layers) - 1 - number}: {len(layer)} points, {steps} step{'s' * (steps != 1)}"
             panel.set(xticks=[], yticks=[], aspect="equal")
