@@ -323,7 +323,7 @@ class Plan:
 def node_label(node: dict) -> str:
     """A node of a plan in a few words: "Index Scan on passages using passages_hnsw"."""
     words = [node["Node Type"]]
-    if relation := node.get("Relation Name"):
+    if relation := node.get("Relation Name") or node.get("CTE Name"):
         words.append(f"on {relation}")
     if index := node.get("Index Name"):
         words.append(f"using {index}")
@@ -349,16 +349,21 @@ def explain(
     with _undone(conn), conn.cursor() as cur:
         try:
             text = cur.mogrify(statement, parameters)
-            cur.execute(f"EXPLAIN ({'ANALYZE, BUFFERS, ' if analyze else ''}FORMAT JSON) ".encode() + text)
-            found = cur.fetchone()[0][0]
-        except psycopg2.Error as error:
-            raise IndexProblem(f"PostgreSQL cannot run this: {str(error).strip()}") from None
         except (IndexError, KeyError, TypeError, ValueError):
             raise IndexProblem(
                 "The parameters do not fit the statement. Each %s takes one of a list, each %(name)s one of a "
                 "dictionary, and a percent sign that stands for itself is written %%."
             ) from None
-    return Plan(found["Plan"], found.get("Execution Time"))
+        except psycopg2.Error as error:
+            raise IndexProblem(f"These parameters cannot be sent: {str(error).strip()}") from None
+        try:
+            cur.execute(f"EXPLAIN ({'ANALYZE, BUFFERS, ' if analyze else ''}FORMAT JSON) ".encode() + text)
+            found = cur.fetchone()[0]
+        except psycopg2.Error as error:
+            raise IndexProblem(f"PostgreSQL cannot run this: {str(error).strip()}") from None
+    if not isinstance(found, list) or "Plan" not in found[0]:
+        raise IndexProblem("PostgreSQL has no plan for this. Give explain one SELECT, INSERT, UPDATE or DELETE.")
+    return Plan(found[0]["Plan"], found[0].get("Execution Time"))
 
 
 @contextmanager
@@ -398,6 +403,8 @@ def _target(conn: Connection, table: str, column: str, metric: str, method: str,
     type = cast or stored
     if stored not in MOST_DIMENSIONS:
         raise IndexProblem(f"{column!r} is of type {stored}, not one of {', '.join(MOST_DIMENSIONS)}.")
+    if cast and (stored == "bit" or (stored, cast) == ("sparsevec", "bit")):
+        raise IndexProblem(f"{column!r} is of type {stored}, of which cast={cast!r} cannot be made. Leave cast out.")
     known = query(
         conn,
         """SELECT opcname FROM pg_opclass JOIN pg_am ON pg_am.oid = opcmethod
