@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 from pgv_helpers.distances import MetricName, find_metric
 
@@ -296,10 +297,10 @@ def plot_plan(plan: "Plan") -> Figure:
     nodes, taken, ran = plan.nodes, _own_milliseconds(plan.tree), plan.milliseconds is not None
     labels = [node_label(node) for _, node in nodes]
     labels = [label if len(label) < 60 else label.replace(" using ", "\nusing ") for label in labels]
-    # The plane is measured in inches, so that a label's width can be told from its letters.
+    # The plane is measured in inches, as wide as the labels need it.
     starts = [0.15 + 0.3 * depth for depth, _ in nodes]
-    ends = [start + 0.09 * max(map(len, label.split("\n"))) for start, label in zip(starts, labels)]
-    width = max(7.5, max(ends) + 2.9 * ran)
+    ends = [start + _inches(label) for start, label in zip(starts, labels)]
+    width = max(7.5, max(ends) + 0.2 + 3.2 * ran)
     height = 0.3 + 0.55 * len(nodes)
     with _figure(width, height) as (figure, axes):
         figure.set_layout_engine("none")
@@ -315,14 +316,19 @@ def plot_plan(plan: "Plan") -> Figure:
             )  # fmt: skip
             if ran:
                 rows = node["Actual Rows"] * node["Actual Loops"]
-                axes.text(width - 1.75, middle, f"{rows:,.0f} rows", va="center", ha="right")
-                bar = 0.8 * milliseconds / max(sum(taken), 1e-9)
-                axes.barh(middle, bar, left=width - 1.6, height=0.25, color=GREY)
-                axes.text(width - 1.5 + bar, middle, f"{milliseconds:.2f} ms", va="center")
+                axes.text(width - 2, middle, f"{rows:,.0f} rows", va="center", ha="right")
+                bar = 0.75 * milliseconds / max(sum(taken), 1e-9)
+                axes.barh(middle, bar, left=width - 1.85, height=0.25, color=GREY)
+                axes.text(width - 1.75 + bar, middle, f"{milliseconds:.2f} ms", va="center")
         if ran:
             summary = f"{plan.rows_read:,} rows read, {plan.buffers:,} pages, {plan.milliseconds:.2f} ms"
             axes.text(0.05, height - 0.12, summary, va="center")
         return figure
+
+
+def _inches(label: str) -> float:
+    """The width of a label as it is drawn."""
+    return max(TextPath((0, 0), line, size=STYLE["font.size"]).get_extents().width for line in label.split("\n")) / 72
 
 
 def _own_milliseconds(tree: dict) -> list[float]:
