@@ -1,9 +1,10 @@
 """Indexes for nearest neighbours: build them, describe them, tune them for one query, read a plan."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any, Literal
 
 import pandas
@@ -517,22 +518,32 @@ def _autocommitted(conn: Connection) -> Iterator[None]:
 def _build(conn: Connection, statement: sql.Composed, progress: bool) -> None:
     """Run the statement in a thread, so that its progress can be shown and Ctrl-C can stop it."""
 
+    built = Future()  # not an executor's: Ctrl-C while that starts its thread would leave the build to itself
+
     def run() -> None:
-        with conn.cursor() as cur:
-            cur.execute(statement)
+        if not built.set_running_or_notify_cancel():
+            return
+        try:
+            with conn.cursor() as cur:
+                cur.execute(statement)
+            built.set_result(None)
+        except BaseException as error:
+            built.set_exception(error)
 
     conn.notices.clear()
-    with ThreadPoolExecutor(1) as worker:
-        built = worker.submit(run)
-        try:
-            if progress and not wait([built], timeout=SECONDS_WITHOUT_BAR).done:
-                _show_progress(conn.info.backend_pid, built)
-            built.result()
-        except BaseException:
-            while not built.done():  # a cancel that comes before the statement does nothing
-                conn.cancel()
-                wait([built], timeout=SECONDS_BETWEEN_LOOKS)
-            raise
+    try:
+        Thread(target=run).start()
+        if progress and not wait([built], timeout=SECONDS_WITHOUT_BAR).done:
+            _show_progress(conn.info.backend_pid, built)
+        while not wait([built], timeout=SECONDS_BETWEEN_LOOKS).done:
+            pass  # a wait without an end may sleep through Ctrl-C
+        built.result()
+    except BaseException:
+        built.cancel()  # what has not begun will not
+        while not built.done():  # a cancel that the server gets before the statement does nothing
+            conn.cancel()
+            wait([built], timeout=SECONDS_BETWEEN_LOOKS)
+        raise
     print("".join(conn.notices), end="")
 
 
