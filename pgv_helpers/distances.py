@@ -19,13 +19,17 @@ class Metric:
         name: as the helpers take it.
         operator: in SQL, between two vectors.
         operator_class: the end of an operator class's name, behind the type's: `vector_cosine_ops`.
-        distances: the same by NumPy: queries (m, dim) and vectors (n, dim) to (m, n).
+        formula: the same by NumPy, in double precision.
     """
 
     name: MetricName
     operator: str
     operator_class: str
-    distances: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    formula: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+    def distances(self, queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """Distances of each of the queries (m, dim) to each of the vectors (n, dim), of shape (m, n)."""
+        return self.formula(np.asarray(queries, float), np.asarray(vectors, float))
 
 
 def _l2(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -52,7 +56,7 @@ def _hamming(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def _jaccard(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    shared = queries.astype(int) @ vectors.T.astype(int)
+    shared = queries @ vectors.T
     either = queries.sum(axis=1)[:, None] + vectors.sum(axis=1) - shared
     return np.where(shared > 0, 1 - shared / np.maximum(either, 1), 1.0)
 
@@ -94,11 +98,21 @@ def exact_neighbours(
         vectors: shape (n, dim).
         queries: shape (m, dim).
 
+    Raises:
+        CourseError: no such distance, k below 1, or shapes that do not go together.
+
     Returns:
         Rows of `vectors` and their distances, both of shape (m, min(k, n)), the nearest first, equal
         ones by row. A zero vector has no cosine distance: it comes last, infinitely far.
     """
     of = find_metric(metric).distances
+    if k < 1:
+        raise CourseError(f"k must be 1 or more; it is {k}.")
+    if np.ndim(queries) != 2 or np.ndim(vectors) != 2 or np.shape(queries)[1] != np.shape(vectors)[1]:
+        raise CourseError(
+            f"queries has the shape {np.shape(queries)} and vectors {np.shape(vectors)}; they take the shapes (m, dim) "
+            "and (n, dim), with the same dim."
+        )
     rows = np.empty((len(queries), 0), int)
     nearest = np.empty((len(queries), 0))
     for start in range(0, len(vectors), block_rows):

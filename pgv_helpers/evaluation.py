@@ -12,19 +12,21 @@ from typing import Any
 
 import numpy as np
 import pandas
+import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 from tqdm import tqdm
 
 from pgv_helpers.bulk import bulk_load, read_embeddings
 from pgv_helpers.datasets import DatasetName, embedded_text, load_documents, load_questions
-from pgv_helpers.db import connect
-from pgv_helpers.distances import MetricName, exact_neighbours, find_metric
+from pgv_helpers.db import connect, query
+from pgv_helpers.distances import Metric, MetricName, exact_neighbours, find_metric
 from pgv_helpers.documents import create_documents_table
-from pgv_helpers.errors import CourseError
+from pgv_helpers.errors import CourseError, IndexProblem
 from pgv_helpers.indexes import SETTINGS, explain, search_settings
 from pgv_helpers.models import embed
 from pgv_helpers.search import add_full_text, full_text_search, hybrid_search, vector_search
+from pgv_helpers.tables import table_columns
 
 METHODS = {"full text": full_text_search, "vectors": vector_search, "both": hybrid_search}
 CONFIDENCE = 0.95
@@ -32,7 +34,9 @@ RESAMPLES = 10_000
 TUNABLE = (*SETTINGS, "iterative_scan")
 
 TIE = 1e-5
-"""Distances that differ by less are taken for equal: they were computed in single precision."""
+"""Distances that differ by less, in proportion, are taken for equal: pgvector adds up in single precision."""
+
+_WITHOUT_VECTOR = sql.SQL("SELECT id FROM {} WHERE {} IS NULL")
 
 
 def recall_at_k(ranking: Sequence, relevant: Collection, k: int = 10) -> float:
@@ -291,58 +295,103 @@ def sweep(
         search as the caller sees it, `rows` (returned, on average), `index` (that the plan reads, or "none").
 
     Raises:
-        CourseError: no queries, queries of another dimension, k below 1, an empty table, or a name
-            in `settings` that is neither a setting nor a parameter.
+        CourseError: queries that are none, of another dimension or without neighbours (NaN; all 0 for
+            cosine), k below 1, an empty table, an id of no row, or a name in `settings` that is neither
+            a setting nor a parameter.
         IndexProblem: a setting out of range, or a statement that PostgreSQL cannot run.
         DocumentError: there is no such table or column.
     """
-    queries, operator = np.asarray(queries, np.float32), find_metric(metric).operator
     if k < 1:
         raise CourseError(f"k must be 1 or more; it is {k}.")
     ids, vectors = read_embeddings(conn, table, column=column)
-    if queries.ndim != 2 or not len(queries) or queries.shape[1] != vectors.shape[1]:
-        raise CourseError(f"queries has the shape {queries.shape}; it takes one of (1 or more, {vectors.shape[1]}).")
-    if statement is None:
-        statement = sql.SQL("SELECT id FROM {} ORDER BY {} {} %(vector)s LIMIT %(k)s").format(
-            sql.Identifier(table), sql.Identifier(column), sql.SQL(operator)
-        )
-    text = statement if isinstance(statement, str) else statement.as_string(conn)
-    settings = settings or {}
-    for name in settings:
-        if name not in TUNABLE and f"%({name})s" not in text:
-            known = ", ".join([*TUNABLE, "or a parameter of your statement"])
-            raise CourseError(f"There is no setting {name!r} to sweep. There are: {known}.")
     if not len(ids):
         raise CourseError(f"{table!r} has no vectors in {column!r}, so there is nothing to find. Load it first.")
+    of, type = find_metric(metric), table_columns(conn, table)[column].type
+    queries = _checked_queries(queries, vectors.shape[1], type, of)
+    if statement is None:
+        # A percent sign in a name would be taken for a parameter.
+        names = (sql.Identifier(name.replace("%", "%%")) for name in (table, column))
+        statement = sql.SQL("SELECT id FROM {} ORDER BY {} {} %(vector)s LIMIT %(k)s").format(
+            *names, sql.SQL(of.operator)
+        )
+    text = statement if isinstance(statement, str) else statement.as_string(conn)
+    combinations = _combinations(settings or {}, text)
 
-    limits = exact_neighbours(vectors, queries, k, metric)[1][:, -1]
+    exact = exact_neighbours(vectors, queries, k, metric)[1]
     row_of = dict(zip(ids.tolist(), range(len(ids))))
+    without = set(query(conn, _WITHOUT_VECTOR.format(sql.Identifier(table), sql.Identifier(column))).id)
 
-    def share_found(query: np.ndarray, limit: float, found: Sequence) -> float:
-        if strange := set(found) - set(row_of):
-            raise CourseError(f"The search returned {strange.pop()!r}, which is the id of no row of {table!r}.")
-        distances = find_metric(metric).distances(query[None], vectors[[row_of[id] for id in set(found)]])
-        return min((distances <= limit + TIE * max(1, abs(limit))).sum(), len(ids), k) / min(len(ids), k)
+    def share_found(vector: np.ndarray, nearest: np.ndarray, found: Sequence) -> float:
+        try:
+            rows = [row_of[id] for id in set(found[:k]) - without]
+        except (KeyError, TypeError):  # no such id, or what cannot be one
+            strange = next(id for id in found if not isinstance(id, int) or id not in row_of and id not in without)
+            raise CourseError(
+                f"The search returned {strange!r:.60}, which is the id of no row of {table!r}. "
+                "The first column of your statement must be the id."
+            ) from None
+        nearest = nearest[np.isfinite(nearest)]  # a zero vector has no cosine distance, and is no neighbour
+        if not len(nearest):
+            return np.nan
+        # The distance to its opposite tells how large a query's distances are, and so the errors of rounding.
+        tie = TIE * max(np.abs(nearest).max(), np.abs(of.distances([vector], [-vector])).item())
+        within = of.distances([vector], vectors[rows]) <= nearest.max() + tie
+        return min(within.sum(), len(nearest)) / len(nearest)
 
-    combinations = [dict(zip(settings, values)) for values in product(*settings.values())]
     rows = []
     for chosen in tqdm(combinations, f"sweeping {table}", leave=False, delay=3, disable=not progress):
         tuned = {name: value for name, value in chosen.items() if name in TUNABLE}
         with search_settings(conn, **tuned), conn.cursor() as cur:
 
             def search(vector: np.ndarray) -> list:
-                cur.execute(text, {**chosen, "vector": vector, "k": k})
+                cur.execute(text, {**chosen, "vector": vector, "k": int(k)})
                 return [row[0] for row in cur.fetchall()]
 
-            plan = explain(conn, text, {**chosen, "vector": queries[0], "k": k}, analyze=False)
-            found = [search(vector) for vector in queries]
-            latency = measure_latency({"": search}, queries, warmup=0, progress=False).iloc[0]
+            plan = explain(conn, text, {**chosen, "vector": queries[0], "k": int(k)}, analyze=False)
+            try:
+                found = [search(vector) for vector in queries]
+                latency = measure_latency({"": search}, queries, warmup=0, progress=False).iloc[0]
+            except psycopg2.Error as error:
+                raise IndexProblem(f"PostgreSQL cannot run this: {str(error).strip()}") from None
         rows.append({
             **chosen,
-            f"recall@{k}": np.mean([share_found(*each) for each in zip(queries, limits, found)]),
+            f"recall@{k}": np.mean([share_found(*each) for each in zip(queries, exact, found)]),
             "median (ms)": latency["median (ms)"],
             "p95 (ms)": latency["p95 (ms)"],
             "rows": np.mean([len(some) for some in found]),
             "index": plan.index or "none",
         })  # fmt: skip
     return pandas.DataFrame(rows)
+
+
+def _checked_queries(queries: np.ndarray, dimension: int, type: str, metric: Metric) -> np.ndarray:
+    """The queries as PostgreSQL compares them, in the column's precision."""
+    try:
+        queries = np.asarray(queries, np.float32)
+    except (TypeError, ValueError):
+        raise CourseError(
+            "queries takes an array of vectors, a row for each. For texts that is: embed(texts)."
+        ) from None
+    if queries.ndim != 2 or not len(queries) or queries.shape[1] != dimension:
+        raise CourseError(f"queries has the shape {queries.shape}; it takes one of (1 or more, {dimension}).")
+    if type == "halfvec":
+        with np.errstate(over="ignore"):  # it becomes infinite, and is refused
+            queries = queries.astype(np.float16).astype(np.float32)
+    fit = np.isfinite(queries).all(axis=1) & (queries.any(axis=1) | (metric.name != "cosine"))
+    if not fit.all():
+        row = int(fit.argmin())
+        raise CourseError(f"queries[{row}] holds NaN or infinity, or is all 0, so that nothing is near it.")
+    return queries
+
+
+def _combinations(settings: Mapping[str, Sequence], statement: str) -> list[dict[str, Any]]:
+    """Every combination of the settings' values."""
+    for name, values in settings.items():
+        if name not in TUNABLE and (name in ("vector", "k") or f"%({name})s" not in statement):
+            known = ", ".join([*TUNABLE, "or a parameter of your statement"])
+            raise CourseError(f"There is no setting {name!r} to sweep. There are: {known}.")
+        if isinstance(values, str) or not np.ndim(values) or not len(values):
+            raise CourseError(f"The setting {name!r} takes a list of values, not {values!r}.")
+    # psycopg2 knows Python's numbers, not NumPy's.
+    lists = [values.tolist() if hasattr(values, "tolist") else list(values) for values in settings.values()]
+    return [dict(zip(settings, values)) for values in product(*lists)]

@@ -1,9 +1,10 @@
 """Indexes for nearest neighbours: build them, describe them, tune them for one query, read a plan."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any, Literal
 
 import pandas
@@ -16,8 +17,8 @@ from tqdm import tqdm
 
 from pgv_helpers.db import connect, query, transaction
 from pgv_helpers.distances import MetricName, find_metric
-from pgv_helpers.errors import IndexProblem
-from pgv_helpers.tables import table_columns
+from pgv_helpers.errors import CourseError, IndexProblem
+from pgv_helpers.tables import require_ready, table_columns
 
 Method = Literal["hnsw", "ivfflat"]
 Cast = Literal["halfvec", "bit"]
@@ -45,9 +46,9 @@ MOST_DIMENSIONS = {"vector": 2000, "halfvec": 4000, "bit": 64_000, "sparsevec": 
 """How long a vector an index takes; of a sparse one it takes 1,000 numbers that are not 0."""
 
 LONGEST_NAME = 63
-"""PostgreSQL cuts a name off behind it."""
+"""PostgreSQL cuts a name off behind so many bytes."""
 
-SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_WITHOUT_BAR, SECONDS_BETWEEN_LOOKS = 3, 0.2
 
 
 def create_index(
@@ -95,7 +96,10 @@ def create_index(
     if method == "ivfflat":
         lists = _lists(conn, table, column, lists)
     options = _options(method, {"m": m, "ef_construction": ef_construction, "lists": lists})
-    name = (name or "_".join(filter(None, [table, column, cast, find_metric(metric).name, method])))[:LONGEST_NAME]
+    name = _cut(name) if name else _default_name(table, column, cast, find_metric(metric).name, method)
+    taken = f"The name {name!r} is taken, by an index or a table. Pass another name=, or drop that index first."
+    if _own_index(conn, table, name):
+        raise IndexProblem(taken)
     statement = sql.SQL("CREATE INDEX {concurrently}{name} ON {table} USING {method} ({target}){options}").format(
         concurrently=sql.SQL("CONCURRENTLY " if concurrently else ""),
         name=sql.Identifier(name),
@@ -110,10 +114,10 @@ def create_index(
         with _autocommitted(conn) if concurrently else transaction(conn):
             _build(conn, statement, progress)
     except DuplicateTable:
-        raise IndexProblem(f"There is an index {name!r} already. Drop it first, or pass another name=.") from None
+        raise IndexProblem(taken) from None
     except BaseException as error:
         if concurrently and not conn.closed:
-            drop_index(conn, name)  # what a concurrent build leaves behind is of no use
+            _clear_away(conn, table, name)
         if isinstance(error, psycopg2.Error):
             raise IndexProblem(_refusal(error, table)) from None
         raise
@@ -121,12 +125,20 @@ def create_index(
 
 
 def drop_index(conn: Connection, name: str, *, show_sql: bool = False) -> None:
-    """Drop an index if it is there, and commit."""
+    """Drop an index if it is there, and commit.
+
+    Raises:
+        IndexProblem: what the server refuses, such as a name that is a table's.
+    """
+    require_ready(conn)
     statement = sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name))
     if show_sql:
         print(statement.as_string(conn))
-    with transaction(conn) as cur:
-        cur.execute(statement)
+    try:
+        with transaction(conn) as cur:
+            cur.execute(statement)
+    except psycopg2.Error as error:
+        raise IndexProblem(_refusal(error, name)) from None
 
 
 def describe_indexes(conn: Connection, table: str) -> pandas.DataFrame:
@@ -143,7 +155,8 @@ def describe_indexes(conn: Connection, table: str) -> pandas.DataFrame:
     table_columns(conn, table)
     find = """
         SELECT pg_class.relname AS index, amname AS method,
-               pg_get_indexdef(indexrelid, 1, true)
+               (SELECT string_agg(pg_get_indexdef(indexrelid, place, true), ', ' ORDER BY place)
+                FROM generate_series(1, indnkeyatts) AS place)
                || coalesce(' WHERE ' || pg_get_expr(indpred, indrelid, true), '') AS on,
                opcname AS operator_class,
                coalesce((SELECT string_agg(oprname, ', ') FROM pg_amop JOIN pg_operator ON pg_operator.oid = amopopr
@@ -186,7 +199,7 @@ def search_settings(
         max_scan_tuples, max_probes: where an iterative scan ends: of HNSW, of IVFFlat.
 
     Raises:
-        IndexProblem: a value out of range, or a transaction that ended within the block.
+        IndexProblem: a value out of range, or settings that did not last to the end of the block.
     """
     given = {"ef_search": ef_search, "probes": probes, "max_scan_tuples": max_scan_tuples, "max_probes": max_probes}
     wanted = {}
@@ -202,7 +215,9 @@ def search_settings(
     if show_sql:
         for name, value in wanted.items():
             print(f"SET LOCAL {name} = {value};")
-    with transaction(conn) if conn.autocommit else nullcontext():
+    require_ready(conn)
+    alone = conn.autocommit and conn.info.transaction_status == TRANSACTION_STATUS_IDLE
+    with transaction(conn) if alone else nullcontext():
         query(conn, "SELECT '[0]'::vector")  # loads pgvector, which knows the names and their ranges
         before = {name: _setting(conn, name) for name in wanted}
         _set_local(conn, wanted)
@@ -210,8 +225,8 @@ def search_settings(
             yield
             if any(_setting(conn, name) != str(value) for name, value in wanted.items()):
                 raise IndexProblem(
-                    "A COMMIT or ROLLBACK within the block ended its settings, and what was searched after it ran "
-                    "without them. Leave the `with` block first."
+                    "A COMMIT, a ROLLBACK or another SET within the block replaced its settings, and what was searched "
+                    "after it ran without them. Leave the `with` block first."
                 )
         finally:
             if conn.info.transaction_status == TRANSACTION_STATUS_INTRANS:  # otherwise they ended with it
@@ -219,7 +234,7 @@ def search_settings(
 
 
 def _checked(name: str, value: int, values: range) -> int:
-    if isinstance(value, bool) or value not in values:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) not in values:
         raise IndexProblem(f"{name} is {value!r}; it takes a whole number from {values[0]} to {values[-1]}.")
     return int(value)
 
@@ -266,8 +281,9 @@ class Plan:
 
     @property
     def index(self) -> str | None:
-        """The first index that is read; None: no index is."""
-        return next((node["Index Name"] for _, node in self.nodes if "Index Name" in node), None)
+        """The index that finds the nearest neighbours, or else the first that is read; None: no index is."""
+        read = [node for _, node in self.nodes if "Index Name" in node and node.get("Actual Loops", 1)]
+        return next((node["Index Name"] for node in sorted(read, key=lambda node: "Order By" not in node)), None)
 
     @property
     def rows(self) -> int | None:
@@ -276,10 +292,13 @@ class Plan:
 
     @property
     def rows_read(self) -> int | None:
-        """Rows that were read from tables and indexes, those included that a filter then removed."""
+        """Rows that were read from tables, those included that a filter then removed.
+
+        In a loop or in parallel PostgreSQL counts the mean of each run, so that their sum may be a little off.
+        """
         if self.milliseconds is None:
             return None
-        scans = [node for _, node in self.nodes if "Scan" in node["Node Type"]]
+        scans = [node for _, node in self.nodes if "Scan" in node["Node Type"] and "Relation Name" in node]
         kinds = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
         return round(sum(node["Actual Loops"] * sum(node.get(kind, 0) for kind in kinds) for node in scans))
 
@@ -305,7 +324,7 @@ class Plan:
 def node_label(node: dict) -> str:
     """A node of a plan in a few words: "Index Scan on passages using passages_hnsw"."""
     words = [node["Node Type"]]
-    if relation := node.get("Relation Name"):
+    if relation := node.get("Relation Name") or node.get("CTE Name"):
         words.append(f"on {relation}")
     if index := node.get("Index Name"):
         words.append(f"using {index}")
@@ -327,14 +346,25 @@ def explain(
     Raises:
         IndexProblem: a statement that PostgreSQL cannot plan or run, with its message.
     """
+    require_ready(conn)
     with _undone(conn), conn.cursor() as cur:
-        text = cur.mogrify(statement, parameters)
+        try:
+            text = cur.mogrify(statement, parameters)
+        except (IndexError, KeyError, TypeError, ValueError):
+            raise IndexProblem(
+                "The parameters do not fit the statement. Each %s takes one of a list, each %(name)s one of a "
+                "dictionary, and a percent sign that stands for itself is written %%."
+            ) from None
+        except psycopg2.Error as error:
+            raise IndexProblem(f"These parameters cannot be sent: {str(error).strip()}") from None
         try:
             cur.execute(f"EXPLAIN ({'ANALYZE, BUFFERS, ' if analyze else ''}FORMAT JSON) ".encode() + text)
-            found = cur.fetchone()[0][0]
+            found = cur.fetchone()[0]
         except psycopg2.Error as error:
             raise IndexProblem(f"PostgreSQL cannot run this: {str(error).strip()}") from None
-    return Plan(found["Plan"], found.get("Execution Time"))
+    if not isinstance(found, list) or "Plan" not in found[0]:
+        raise IndexProblem("PostgreSQL has no plan for this. Give explain one SELECT, INSERT, UPDATE or DELETE.")
+    return Plan(found[0]["Plan"], found[0].get("Execution Time"))
 
 
 @contextmanager
@@ -345,15 +375,17 @@ def _undone(conn: Connection) -> Iterator[None]:
         try:
             yield
         finally:
-            conn.rollback()
-            conn.autocommit = autocommit
+            if not conn.closed:
+                conn.rollback()
+                conn.autocommit = autocommit
     else:
         query(conn, "SAVEPOINT before_explain")
         try:
             yield
         finally:
-            query(conn, "ROLLBACK TO SAVEPOINT before_explain")
-            query(conn, "RELEASE SAVEPOINT before_explain")
+            if not conn.closed:
+                query(conn, "ROLLBACK TO SAVEPOINT before_explain")
+                query(conn, "RELEASE SAVEPOINT before_explain")
 
 
 # -- building --------------------------------------------------------------------
@@ -372,6 +404,8 @@ def _target(conn: Connection, table: str, column: str, metric: str, method: str,
     type = cast or stored
     if stored not in MOST_DIMENSIONS:
         raise IndexProblem(f"{column!r} is of type {stored}, not one of {', '.join(MOST_DIMENSIONS)}.")
+    if cast and (stored == "bit" or (stored, cast) == ("sparsevec", "bit")):
+        raise IndexProblem(f"{column!r} is of type {stored}, of which cast={cast!r} cannot be made. Leave cast out.")
     known = query(
         conn,
         """SELECT opcname FROM pg_opclass JOIN pg_am ON pg_am.oid = opcmethod
@@ -385,9 +419,10 @@ def _target(conn: Connection, table: str, column: str, metric: str, method: str,
             f"It has: {', '.join(known.opcname) or 'none at all'}."
         )
     if dimension is None:
+        named = (sql.Identifier(name).as_string(conn) for name in (table, column))
         raise IndexProblem(
             f"The column {column!r} has no fixed dimension, and an index needs one. Give it one: "
-            f"ALTER TABLE {table} ALTER COLUMN {column} TYPE {stored}(384);"
+            "ALTER TABLE {} ALTER COLUMN {} TYPE {}(384);".format(*named, stored)
         )
     if dimension > MOST_DIMENSIONS[type]:
         remedy = {"vector": " cast='halfvec' takes 4000, cast='bit' 64000.", "halfvec": " cast='bit' takes 64000."}
@@ -424,13 +459,48 @@ def _lists(conn: Connection, table: str, column: str, lists: int | None) -> int:
     """IVFFlat's number of lists, if there are rows enough to find their centres among."""
     count = sql.SQL("SELECT count({}) FROM {}").format(sql.Identifier(column), sql.Identifier(table))
     rows = int(query(conn, count).iloc[0, 0])
-    lists = lists or max(1, rows // 1000 if rows <= 1_000_000 else round(rows**0.5))
+    if lists is None:
+        lists = max(1, rows // 1000 if rows <= 1_000_000 else round(rows**0.5))
+    lists = _checked("lists", lists, OPTIONS["ivfflat"]["lists"])
     if rows < lists:
         raise IndexProblem(
             f"{table!r} has {rows} vectors, and IVFFlat finds the centres of its {lists} lists among them. "
             "Load the rows first, choose fewer lists, or use method='hnsw', which needs no rows."
         )
     return lists
+
+
+def _default_name(table: str, *parts: str | None) -> str:
+    """The table's name, cut where need be, and what tells its indexes apart."""
+    end = "_".join(["", *filter(None, parts)])
+    return _cut(_cut(table, LONGEST_NAME - len(end.encode())) + end)
+
+
+def _cut(name: str, bytes: int = LONGEST_NAME) -> str:
+    return name.encode()[: max(bytes, 0)].decode(errors="ignore")
+
+
+def _own_index(conn: Connection, table: str, name: str) -> str | None:
+    """The table's index of this name, as a statement writes it: quoted, with its schema if need be."""
+    find = """
+        SELECT indexrelid::regclass::text
+        FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+        WHERE indrelid = to_regclass(quote_ident(%s)) AND relname = %s"""
+    return next(iter(query(conn, find, [table, name]).indexrelid), None)
+
+
+def _clear_away(conn: Connection, table: str, name: str) -> None:
+    """Drop what a concurrent build left behind, which is of no use."""
+    try:
+        with transaction(conn) as cur:
+            if left := _own_index(conn, table, name):
+                cur.execute("SET LOCAL lock_timeout = '2s'")
+                cur.execute(f"DROP INDEX {left}")
+    except LockNotAvailable:
+        print(
+            f"The unfinished index {name!r} stays, because another connection works with {table!r}. "
+            f"Once that has committed: drop_index(conn, {name!r})"
+        )
 
 
 @contextmanager
@@ -448,21 +518,32 @@ def _autocommitted(conn: Connection) -> Iterator[None]:
 def _build(conn: Connection, statement: sql.Composed, progress: bool) -> None:
     """Run the statement in a thread, so that its progress can be shown and Ctrl-C can stop it."""
 
+    built = Future()  # not an executor's: Ctrl-C while that starts its thread would leave the build to itself
+
     def run() -> None:
-        with conn.cursor() as cur:
-            cur.execute(statement)
+        if not built.set_running_or_notify_cancel():
+            return
+        try:
+            with conn.cursor() as cur:
+                cur.execute(statement)
+            built.set_result(None)
+        except BaseException as error:
+            built.set_exception(error)
 
     conn.notices.clear()
-    with ThreadPoolExecutor(1) as worker:
-        built = worker.submit(run)
-        try:
-            if progress and not wait([built], timeout=3).done:  # most builds need no bar
-                _show_progress(conn.info.backend_pid, built)
-            built.result()
-        except BaseException:
-            if not built.done():
-                conn.cancel()
-            raise
+    try:
+        Thread(target=run).start()
+        if progress and not wait([built], timeout=SECONDS_WITHOUT_BAR).done:
+            _show_progress(conn.info.backend_pid, built)
+        while not wait([built], timeout=SECONDS_BETWEEN_LOOKS).done:
+            pass  # a wait without an end may sleep through Ctrl-C
+        built.result()
+    except BaseException:
+        built.cancel()  # what has not begun will not
+        while not built.done():  # a cancel that the server gets before the statement does nothing
+            conn.cancel()
+            wait([built], timeout=SECONDS_BETWEEN_LOOKS)
+        raise
     print("".join(conn.notices), end="")
 
 
@@ -471,7 +552,11 @@ def _show_progress(pid: int, built: Future) -> None:
         SELECT phase, coalesce(100.0 * greatest(blocks_done, tuples_done)
                                / nullif(greatest(blocks_total, tuples_total), 0), 0)
         FROM pg_stat_progress_create_index WHERE pid = %s"""
-    with closing(connect()) as other, tqdm(total=100, bar_format="{l_bar}{bar}| {elapsed}", leave=False) as bar:
+    try:
+        other = connect()
+    except (CourseError, psycopg2.Error):  # there may be no connection to spare; the build goes on without a bar
+        return
+    with closing(other), tqdm(total=100, bar_format="{l_bar}{bar}| {elapsed}", leave=False) as bar:
         other.autocommit = True
         while not wait([built], timeout=SECONDS_BETWEEN_LOOKS).done:
             for phase, percent in query(other, now, [pid]).itertuples(index=False):
@@ -483,7 +568,7 @@ def _show_progress(pid: int, built: Future) -> None:
 def _refusal(error: psycopg2.Error, table: str) -> str:
     said = str(error).strip()
     if isinstance(error, LockNotAvailable):
-        return f"{said}\nAnother connection is writing to {table!r}: commit or close it there, then build again."
+        return f"{said}\nAnother connection works with {table!r}: commit or close it there, then try again."
     if isinstance(error, ProgramLimitExceeded):
         return f"{said}\nGive the build more memory: SET maintenance_work_mem = '512MB'; or choose fewer lists."
     return said

@@ -8,6 +8,7 @@ Design, 2008), which readers with colour-blindness can tell apart.
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -15,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.textpath import TextPath
 
 from pgv_helpers.distances import MetricName, find_metric
 
@@ -206,17 +208,15 @@ def plot_neighbours(
     """
     names, places, star = list(points), np.array(list(points.values()), float), np.array([question], float)
     low, high = np.minimum(np.vstack([places, star]).min(0), 0) - 0.5, np.vstack([places, star]).max(0) + 0.8
-    grid = np.stack(
-        np.meshgrid(*(np.linspace(*ends, 161) for ends in zip(low, high))), axis=-1
-    )  # odd: (0, 0) is off it
+    grid = np.stack(np.meshgrid(*(np.linspace(*ends, 161) for ends in zip(low, high))), axis=-1)
     with _figure(3.4 * len(metrics), 2.5, len(metrics)) as (figure, axes):
         for panel, name in zip(np.atleast_1d(axes), metrics):
             metric = find_metric(name)
             shade = metric.distances(star, grid.reshape(-1, 2)).reshape(grid.shape[:2])
             # Bands of equal area, whatever the distance's scale.
-            bands = np.searchsorted(np.quantile(shade, np.linspace(0, 1, 15)[1:-1]), shade)
+            bands = np.searchsorted(np.nanquantile(shade, np.linspace(0, 1, 15)[1:-1]), shade)
             panel.contourf(grid[..., 0], grid[..., 1], bands, levels=14, cmap="Blues_r", alpha=0.8)
-            nearest = int(metric.distances(star, places).argmin())
+            nearest = int(np.nanargmin(metric.distances(star, places)))  # to (0, 0) there is no cosine distance
             panel.scatter(*places[nearest], s=330, facecolor="none", edgecolor=RED, linewidth=2.2, zorder=3)
             panel.scatter(*places.T, s=70, color="white", edgecolor=BLACK, zorder=4)
             panel.scatter(*star[0], s=230, marker="*", color=YELLOW, edgecolor=BLACK, zorder=4)
@@ -235,22 +235,24 @@ def plot_distributions(distances: Mapping[str, np.ndarray], *, label: str, bins:
     """How some sets of distances are spread: a curve of their frequency for each, with its name.
 
     Args:
-        distances: name -> distances, of any number.
+        distances: name -> distances, of any number; NaN and infinity are left out.
         label: what they are, for the axis.
         bins: into how many the axis is divided; fewer suit fewer distances.
     """
-    spread = np.concatenate([np.ravel(values) for values in distances.values()])
+    distances = {name: np.ravel(values)[np.isfinite(np.ravel(values))] for name, values in distances.items()}
+    spread = np.concatenate(list(distances.values()))
     bins = np.linspace(spread.min(), spread.max(), bins)
     with _figure(7.5, 3.6) as (figure, axes):
-        for colour, (name, values) in zip(OKABE_ITO, distances.items()):
-            heights, edges = np.histogram(np.ravel(values), bins, density=True)
+        for colour, (name, values) in zip(cycle(OKABE_ITO), distances.items()):
+            heights, edges = np.histogram(values, bins, density=True)
             middles = (edges[:-1] + edges[1:]) / 2
             axes.fill_between(middles, heights, alpha=0.35, color=colour, linewidth=0)
             axes.plot(middles, heights, color=colour, linewidth=1.6)
             top = heights.argmax()
             axes.annotate(
                 name, (middles[top], heights[top]), xytext=(0, 5), textcoords="offset points",
-                ha="left" if top < len(heights) / 10 else "center", color=colour, fontweight="bold", path_effects=OUTLINE,
+                ha="left" if top < len(heights) / 10 else "center", color=colour, fontweight="bold",
+                path_effects=OUTLINE,
             )  # fmt: skip
         axes.set(xlabel=label, ylabel="frequency", yticks=[])
         axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
@@ -270,14 +272,14 @@ def plot_lines(
     """
     lines = list(frame.groupby(by, sort=False)) if by else [("", frame)]
     with _figure(7.5, 4.2) as (figure, axes):
-        for number, (colour, marker, (_, line)) in enumerate(zip(OKABE_ITO, MARKERS, lines)):
+        for number, (colour, marker, (_, line)) in enumerate(zip(cycle(OKABE_ITO), cycle(MARKERS), lines)):
             axes.plot(line[x], line[y], color=colour, marker=marker, markersize=5)
             if point:
                 side = -13 if number % 2 else 7  # below and above, so that two lines' labels keep apart
                 for at_x, at_y, value in zip(line[x], line[y], line[point]):
                     axes.annotate(
-                        f"{value:g}", (at_x, at_y), xytext=(0, side), textcoords="offset points", ha="center",
-                        fontsize=8, color=colour, path_effects=OUTLINE,
+                        value if isinstance(value, str) else f"{value:g}", (at_x, at_y), xytext=(0, side),
+                        textcoords="offset points", ha="center", fontsize=8, color=colour, path_effects=OUTLINE,
                     )  # fmt: skip
         for axis in log:
             axes.set(**{f"{axis}scale": "log"})
@@ -294,7 +296,7 @@ def plot_lines(
 
 def _name_ends(axes: Axes, lines: Iterable[tuple[str, "pandas.DataFrame"]], x: str, y: str) -> None:
     """The name of each line beside its last point, moved down where it would cover another name."""
-    ends = [(name, colour, line[x].iloc[-1], line[y].iloc[-1]) for colour, (name, line) in zip(OKABE_ITO, lines)]
+    ends = [(name, colour, line[x].iloc[-1], line[y].iloc[-1]) for colour, (name, line) in zip(cycle(OKABE_ITO), lines)]
     points_per_pixel, taken = 72 / axes.figure.dpi, []
     for name, colour, *end in sorted(ends, key=lambda end: -end[-1]):
         right, height = axes.transData.transform(end) * points_per_pixel
@@ -313,36 +315,63 @@ def plot_plan(plan: "Plan") -> Figure:
     """
     from pgv_helpers.indexes import node_label
 
-    nodes = plan.nodes
-    taken = [
-        node.get("Actual Total Time", 0) * node.get("Actual Loops", 1)
-        - sum(child.get("Actual Total Time", 0) * child.get("Actual Loops", 1) for child in node.get("Plans", []))
-        for _, node in nodes
-    ]
-    with _figure(7.5, 0.5 + 0.62 * len(nodes)) as (figure, axes):
-        for row, ((depth, node), milliseconds) in enumerate(zip(nodes, taken)):
+    nodes, taken, ran = plan.nodes, _own_milliseconds(plan.tree), plan.milliseconds is not None
+    labels = [node_label(node) for _, node in nodes]
+    labels = [label if len(label) < 60 else label.replace(" using ", "\nusing ") for label in labels]
+    # The plane is measured in inches, as wide as the labels need it.
+    starts = [0.15 + 0.3 * depth for depth, _ in nodes]
+    ends = [start + _inches(label) for start, label in zip(starts, labels)]
+    width = max(7.5, max(ends) + 0.2 + 3.2 * ran)
+    height = 0.3 + 0.55 * len(nodes)
+    with _figure(width, height) as (figure, axes):
+        figure.set_layout_engine("none")
+        axes.set(position=[0, 0, 1, 1], xlim=(0, width), ylim=(0, height))
+        axes.axis("off")
+        for row, ((_, node), label, start, milliseconds) in enumerate(zip(nodes, labels, starts, taken)):
+            middle = 0.3 + 0.55 * (len(nodes) - row - 1)
             kind = node["Node Type"]
             colour = GREEN if "Index" in kind else ORANGE if kind == "Seq Scan" else "#D9D9D9"
-            axes.annotate(
-                node_label(node), (0.02 + 0.05 * depth, -row), va="center", annotation_clip=False,
-                color="white" if colour == GREEN else BLACK,
+            axes.text(
+                start, middle, label, va="center", color="white" if colour == GREEN else BLACK,
                 bbox={"boxstyle": "round,pad=0.4", "facecolor": colour, "edgecolor": "none"},
             )  # fmt: skip
-            if plan.milliseconds is not None:
+            if ran:
                 rows = node["Actual Rows"] * node["Actual Loops"]
-                axes.text(0.76, -row, f"{rows:,.0f} rows", va="center", ha="right")
-                share = max(milliseconds, 0) / max(sum(taken), 1e-9)
-                axes.barh(-row, 0.12 * share, left=0.79, height=0.4, color=GREY)
-                axes.text(0.8 + 0.12 * share, -row, f"{max(milliseconds, 0):.2f} ms", va="center")
-        if plan.milliseconds is not None:
-            axes.set_title(
-                f"{plan.rows_read:,} rows read, {plan.buffers:,} pages, {plan.milliseconds:.2f} ms",
-                loc="left",
-                fontsize=10,
-            )
-        axes.set(xlim=(0, 1), ylim=(0.5 - len(nodes), 0.5))
-        axes.axis("off")
+                axes.text(width - 2, middle, f"{rows:,.0f} rows", va="center", ha="right")
+                bar = 0.75 * milliseconds / max(sum(taken), 1e-9)
+                axes.barh(middle, bar, left=width - 1.85, height=0.25, color=GREY)
+                axes.text(width - 1.75 + bar, middle, f"{milliseconds:.2f} ms", va="center")
+        if ran:
+            summary = f"{plan.rows_read:,} rows read, {plan.buffers:,} pages, {plan.milliseconds:.2f} ms"
+            axes.text(0.05, height - 0.12, summary, va="center")
         return figure
+
+
+def _inches(label: str) -> float:
+    """The width of a label as it is drawn."""
+    return max(TextPath((0, 0), line, size=STYLE["font.size"]).get_extents().width for line in label.split("\n")) / 72
+
+
+def _own_milliseconds(tree: dict) -> list[float]:
+    """What each node of a plan took without the nodes below it, from the top down."""
+    common = {}  # what the nodes read that run once for the whole statement (WITH), by name
+    own = []
+
+    def spent(node: dict, processes: int) -> float:
+        place, total = len(own), node.get("Actual Total Time", 0) * node.get("Actual Loops", 0) / processes
+        own.append(total)
+        processes *= 1 + node.get("Workers Launched", 0)  # they work at the same time
+        for child in node.get("Plans", []):
+            time = spent(child, processes)
+            if child.get("Parent Relationship") == "InitPlan":  # runs when a node asks for it, in that node's time
+                common[child.get("Subplan Name", "").removeprefix("CTE ")] = time
+            else:
+                own[place] -= time
+        own[place] = max(own[place] - common.pop(node.get("CTE Name"), 0), 0)
+        return total
+
+    spent(tree, 1)
+    return own
 
 
 def plot_cells(

@@ -6,7 +6,7 @@ prints, and leaves nothing behind in the database.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pandas
@@ -26,8 +26,8 @@ RRF_K = 60
 FUSED_DEPTH = 50
 """How many hits of each side are fused."""
 
-EF_SEARCH, MOST_CANDIDATES = 40, 1000
-"""pgvector's default of `hnsw.ef_search`, and its largest value."""
+MOST_CANDIDATES = 1000
+"""The largest value of `hnsw.ef_search`."""
 
 _ADD_FULL_TEXT = sql.SQL("""
     ALTER TABLE {table} ADD COLUMN words tsvector
@@ -149,14 +149,11 @@ def hybrid_search(conn: Connection, table: str, text: str, k: int = 10, *, show_
 @contextmanager
 def _enough_candidates(conn: Connection, rows: int) -> Iterator[None]:
     """An HNSW index may return this many rows. What the caller has set stays, unless it is too little."""
-    if rows > EF_SEARCH:
-        query(conn, "SELECT '[0]'::vector")  # loads pgvector, which knows the setting
-        rows = min(rows, MOST_CANDIDATES)
-        if int(query(conn, "SELECT current_setting('hnsw.ef_search')").iloc[0, 0]) < rows:
-            with search_settings(conn, ef_search=rows):
-                yield
-            return
-    yield
+    rows = min(rows, MOST_CANDIDATES)
+    # The vector loads pgvector, which knows the setting.
+    candidates = int(query(conn, "SELECT current_setting('hnsw.ef_search'), '[0]'::vector").iloc[0, 0])
+    with search_settings(conn, ef_search=rows) if candidates < rows else nullcontext():
+        yield
 
 
 def _has_full_text(conn: Connection, table: str) -> bool:

@@ -17,6 +17,14 @@ from pgv_helpers.db import query, transaction
 from pgv_helpers.errors import DocumentError
 
 
+def require_ready(conn: Connection) -> None:
+    """Raises DocumentError unless the connection takes statements."""
+    if conn.closed:
+        raise DocumentError("This connection is closed. Open another: conn = connect(…)")
+    if conn.info.transaction_status == TRANSACTION_STATUS_INERROR:
+        raise DocumentError("A statement before this one failed, and PostgreSQL waits for: conn.rollback()")
+
+
 def table_columns(conn: Connection, table: str) -> dict[str, Column]:
     """The columns of a table that can be written, by name.
 
@@ -30,10 +38,7 @@ def table_columns(conn: Connection, table: str) -> dict[str, Column]:
         JOIN pg_type ON pg_type.oid = atttypid
         WHERE attrelid = to_regclass(quote_ident(%s)) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
         ORDER BY attnum"""
-    if conn.closed:
-        raise DocumentError("This connection is closed. Open another: conn = connect(…)")
-    if conn.info.transaction_status == TRANSACTION_STATUS_INERROR:
-        raise DocumentError("A statement before this one failed, and PostgreSQL waits for: conn.rollback()")
+    require_ready(conn)
     with conn.cursor() as cur:
         cur.execute(find, [table])
         if rows := cur.fetchall():

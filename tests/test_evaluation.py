@@ -1,24 +1,32 @@
-"""Measures agree with trec_eval, intervals behave, and the whole evaluation runs."""
+"""Measures agree with trec_eval, intervals behave, the whole evaluation runs, and a sweep's recall is exact."""
+
+from contextlib import closing
 
 import numpy as np
 import pandas as pd
 import pytest
 import pytrec_eval
+from psycopg2 import sql
 
 from pgv_helpers import (
     bootstrap_interval,
+    bulk_load,
     compare,
+    connect,
+    create_index,
     evaluate_search,
     load_questions,
     measure_latency,
     ndcg_at_k,
     precision_at_k,
+    query,
     recall_at_k,
     reciprocal_rank,
     score_rankings,
     summarise,
+    sweep,
 )
-from pgv_helpers.errors import CourseError
+from pgv_helpers.errors import CourseError, DocumentError, IndexProblem
 
 
 @pytest.fixture
@@ -148,3 +156,186 @@ def test_the_evaluation_shows_what_words_and_vectors_are_good_at():
     mean = scores.groupby(["kind", "method"])["nDCG@10"].mean()
     assert mean["conceptual", "vectors"] > 0.7 > 0.2 > mean["conceptual", "full text"]
     assert mean["exact", "full text"] > mean["exact", "vectors"]
+
+
+# -- the sweep -------------------------------------------------------------------
+
+N, DIMENSION = 2500, 16
+VECTORS = np.random.default_rng(2).normal(size=(N, DIMENSION)).astype(np.float32)
+QUERIES = np.random.default_rng(3).normal(size=(15, DIMENSION)).astype(np.float32)
+RERANK = """
+    SELECT id FROM (
+        SELECT id, embedding FROM items
+        ORDER BY binary_quantize(embedding)::bit(16) <~> binary_quantize(%(vector)s::vector)::bit(16), id
+        LIMIT %(candidates)s) AS candidates
+    ORDER BY embedding <=> %(vector)s LIMIT %(k)s"""
+
+
+def table(conn, vectors=VECTORS, type="vector", name="items", ids=None):
+    with conn, conn.cursor() as cur:
+        cur.execute(f'CREATE TEMP TABLE "{name}" (id bigint PRIMARY KEY, embedding {type}({vectors.shape[1]}))')
+    bulk_load(conn, name, {"id": range(len(vectors)) if ids is None else ids, "embedding": vectors})
+    return conn
+
+
+@pytest.fixture
+def conn():
+    with closing(connect("pg_temp")) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+def test_a_sweep_shows_what_a_setting_buys_and_leaves_nothing(conn, autocommit):
+    create_index(table(conn), "items", m=4, ef_construction=8)
+    conn.autocommit = autocommit
+    swept = sweep(conn, "items", QUERIES, {"ef_search": np.array([1, 10, 100])})
+    assert list(swept) == ["ef_search", "recall@10", "median (ms)", "p95 (ms)", "rows", "index"]
+    assert swept.ef_search.tolist() == [1, 10, 100] and set(swept["index"]) == {"items_embedding_cosine_hnsw"}
+    few, some, many = swept["recall@10"]
+    assert few <= 0.1 < some < many <= 1 and many > 0.8
+    assert swept.rows.tolist() == [1, 10, 10], "ef_search 1 returns one row"
+    assert (swept["p95 (ms)"] >= swept["median (ms)"]).all() and (swept["median (ms)"] > 0).all()
+    again = sweep(conn, "items", QUERIES, {"ef_search": [1, 10, 100]}, progress=False)
+    assert again["recall@10"].tolist() == swept["recall@10"].tolist()
+    assert conn.autocommit == autocommit
+    assert query(conn, "SELECT current_setting('hnsw.ef_search')").iloc[0, 0] == "40"
+
+
+def test_recall_is_the_share_of_the_neighbours_that_exact_sql_finds(conn):
+    create_index(table(conn), "items", m=4, ef_construction=8)
+    search = "SELECT id FROM items ORDER BY embedding <=> %s LIMIT 10"
+    shares = []
+    for question in QUERIES:
+        query(conn, "SET LOCAL enable_indexscan = off")
+        exact = query(conn, search, [question]).id.tolist()
+        query(conn, "SET LOCAL enable_indexscan = on")
+        shares.append(recall_at_k(query(conn, search, [question]).id.tolist(), exact))
+    swept = sweep(conn, "items", QUERIES)
+    assert len(swept) == 1 and 0.3 < swept["recall@10"][0] < 1
+    assert swept["recall@10"][0] == pytest.approx(np.mean(shares))
+
+
+@pytest.mark.parametrize("type", ["vector", "halfvec"])
+@pytest.mark.parametrize("metric", ["cosine", "l2", "inner_product", "l1", "<->"])
+@pytest.mark.parametrize("scale", [1e-2, 1, 1e2])
+def test_a_search_without_an_index_finds_everything(conn, type, metric, scale):
+    exact = sweep(table(conn, VECTORS[:400] * np.float32(scale), type), "items", QUERIES * scale, metric=metric, k=20)
+    assert exact["recall@20"].tolist() == [1] and exact["index"].tolist() == ["none"] and exact.rows.tolist() == [20]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2", "l1"])
+def test_a_search_by_another_distance_is_seen_whatever_the_scale(conn, metric):
+    wrong = "SELECT id FROM items ORDER BY embedding <#> %(vector)s LIMIT %(k)s"
+    for name, scale in (("items", 1e-4), ("large", 1e4)):
+        table(conn, VECTORS[:400] * np.float32(scale), name=name)
+        swept = sweep(conn, name, QUERIES * scale, statement=wrong.replace("items", name), metric=metric)
+        assert 0.1 < swept["recall@10"][0] < 0.9
+
+
+def test_ties_harm_no_one_and_doubles_count_once(conn):
+    table(conn, np.repeat(VECTORS[:20], 50, axis=0), ids=np.random.default_rng(0).permutation(1000))
+    backwards = "SELECT id FROM items ORDER BY embedding <=> %(vector)s, id DESC LIMIT %(k)s"
+    assert sweep(conn, "items", QUERIES, statement=backwards)["recall@10"].tolist() == [1]
+    assert sweep(conn, "items", VECTORS[:20], statement=backwards, metric="l2")["recall@10"].tolist() == [1]
+    one = """
+        SELECT id FROM generate_series(1, %(k)s),
+            (SELECT id FROM items ORDER BY embedding <=> %(vector)s LIMIT 1) AS nearest"""
+    swept = sweep(conn, "items", QUERIES, statement=one)
+    assert swept["recall@10"].tolist() == pytest.approx([0.1]) and swept.rows.tolist() == [10]
+
+
+def test_only_the_first_k_rows_count(conn):
+    table(conn, VECTORS[:400])
+    all_rows = "SELECT id FROM items ORDER BY embedding <=> %(vector)s {} LIMIT 400"
+    assert sweep(conn, "items", QUERIES, statement=all_rows.format("DESC"))["recall@10"].tolist() == [0]
+    assert sweep(conn, "items", QUERIES, statement=all_rows.format(""))["recall@10"].tolist() == [1]
+
+
+def test_more_neighbours_than_rows_and_rows_without_a_vector(conn):
+    table(conn, np.vstack([VECTORS[:5], np.zeros((2, DIMENSION), np.float32)]))
+    query(conn, "INSERT INTO items VALUES (-1, NULL)")
+    swept = sweep(conn, "items", QUERIES, k=10)
+    assert swept["recall@10"].tolist() == [1] and swept.rows.tolist() == [8]
+    few = sweep(conn, "items", QUERIES, k=10, statement="SELECT id FROM items WHERE id < 3 AND %(k)s > 0")
+    assert few["recall@10"].tolist() == pytest.approx([3 / 5]), "a zero vector has no cosine distance"
+
+
+def test_deleted_rows_cost_recall(conn):
+    create_index(table(conn), "items")
+    near = query(conn, "SELECT id FROM items ORDER BY embedding <=> %s LIMIT 40", [QUERIES[0]]).id.tolist()
+    query(conn, "DELETE FROM items WHERE id = ANY(%s)", [near])
+    swept = sweep(conn, "items", QUERIES[:1], {"ef_search": [40, 400]})
+    assert swept.rows[0] < 10 and swept["recall@10"][0] < 1 and swept.rows[1] == 10
+
+
+def test_ivfflat_and_several_settings_at_once(conn):
+    create_index(table(conn), "items", method="ivfflat", lists=20)
+    swept = sweep(conn, "items", QUERIES, {"probes": [1, 20], "iterative_scan": ["off", "relaxed_order"]}, k=5)
+    assert list(zip(swept.probes, swept.iterative_scan)) == [
+        (1, "off"), (1, "relaxed_order"), (20, "off"), (20, "relaxed_order"),
+    ]  # fmt: skip
+    assert swept["recall@5"][0] < 1 and swept["recall@5"].tolist()[2:] == [1, 1]
+
+
+def test_a_statement_of_ones_own_with_a_parameter_of_its_own(conn):
+    table(conn)
+    for statement in (RERANK, sql.SQL(RERANK)):
+        swept = sweep(conn, "items", QUERIES, {"candidates": np.array([10, 100, N])}, statement=statement)
+        few, some, every = swept["recall@10"]
+        assert few < some < every == 1
+
+
+def test_a_table_with_an_odd_name(conn):
+    table(conn, VECTORS[:50], name="100% (all)")
+    assert sweep(conn, "100% (all)", QUERIES)["recall@10"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"settings": {"ef": [10]}}, CourseError, "no setting 'ef' to sweep. There are: ef_search, .*iterative_scan"),
+        ({"settings": {"k": [1, 10]}}, CourseError, "no setting 'k' to sweep"),
+        ({"settings": {"ef_search": 10}}, CourseError, "'ef_search' takes a list of values, not 10"),
+        ({"settings": {"iterative_scan": "off"}}, CourseError, "'iterative_scan' takes a list of values, not 'off'"),
+        ({"settings": {"ef_search": []}}, CourseError, r"'ef_search' takes a list of values, not \[\]"),
+        ({"settings": {"ef_search": [0]}}, IndexProblem, "ef_search is 0; it takes a whole number from 1 to 1000"),
+        ({"queries": QUERIES[0]}, CourseError, r"queries has the shape \(16,\); it takes one of \(1 or more, 16\)"),
+        ({"queries": QUERIES[:, :8]}, CourseError, r"queries has the shape \(15, 8\)"),
+        ({"queries": QUERIES[:0]}, CourseError, r"queries has the shape \(0, 16\)"),
+        ({"queries": ["What is a tide?"]}, CourseError, r"For texts that is: embed\(texts\)"),
+        ({"queries": QUERIES * np.nan}, CourseError, r"queries\[0\] holds NaN or infinity, or is all"),
+        ({"queries": np.vstack([QUERIES, 0 * QUERIES])}, CourseError, r"queries\[15\] holds .* or is all 0"),
+        ({"k": 0}, CourseError, "k must be 1 or more; it is 0"),
+        ({"metric": "euclid"}, CourseError, "no distance 'euclid'"),
+        ({"metric": "hamming"}, IndexProblem, "operator does not exist: vector <~>"),
+        ({"column": "nope"}, DocumentError, "no column 'nope' of the type vector or halfvec"),
+        ({"table": "nowhere"}, DocumentError, "no table 'nowhere'"),
+        ({"statement": "SELECT wrong FROM items"}, IndexProblem, 'column "wrong" does not exist'),
+        ({"statement": "SELECT id / 0 FROM items LIMIT %(k)s"}, IndexProblem, "division by zero"),
+        ({"statement": "SELECT id FROM items LIMIT %(many)s"}, IndexProblem, "parameters do not fit"),
+        (
+            {"statement": "SELECT embedding FROM items LIMIT %(k)s"},
+            CourseError,
+            "first column of your .* must be the id",
+        ),
+        (
+            {"statement": "SELECT id + 0.5 FROM items LIMIT 1"},
+            CourseError,
+            r"returned Decimal\('0.5'\), which is the id",
+        ),
+    ],
+)
+def test_what_cannot_be_swept_is_told(conn, given, error, message):
+    table(conn, VECTORS[:50])
+    with pytest.raises(error, match=message):
+        sweep(conn, **{"table": "items", "queries": QUERIES, **given})
+
+
+def test_a_table_without_vectors_and_one_without_whole_numbers_as_ids_are_told(conn):
+    table(conn, VECTORS[:0], name="empty")
+    query(conn, "INSERT INTO empty VALUES (1, NULL)")
+    with pytest.raises(CourseError, match="'empty' has no vectors in 'embedding'.*Load it first"):
+        sweep(conn, "empty", QUERIES)
+    query(conn, "CREATE TEMP TABLE named (id text, embedding vector(16))")
+    with pytest.raises(DocumentError, match=r"'named' has no column 'id' of the type .*Its columns are: id \(text\)"):
+        sweep(conn, "named", QUERIES)

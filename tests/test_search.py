@@ -5,12 +5,16 @@ import pytest
 
 from pgv_helpers import (
     add_full_text,
+    bulk_load,
     connect,
     create_documents_table,
+    create_index,
+    explain,
     full_text_search,
     get_embedding,
     hybrid_search,
     query,
+    search_settings,
     store_documents_batch,
     vector_search,
 )
@@ -127,3 +131,57 @@ def test_the_statements_can_be_seen(conn, capsys):
     shown = capsys.readouterr().out
     assert "FULL OUTER JOIN" in shown and "ts_rank" in shown and "<=>" in shown and "'tides'" in shown
     assert query(conn, "SELECT 1").shape == (1, 1)
+
+
+@pytest.fixture
+def indexed(conn):
+    """Two thousand more documents, found through an HNSW index."""
+    vectors = np.random.default_rng(0).normal(size=(2000, 384)).astype(np.float32)
+    bulk_load(conn, "documents", {"content": [f"flour {i}" for i in range(2000)], "embedding": vectors})
+    create_index(conn, "documents", m=4, ef_construction=8)
+    with conn, conn.cursor() as cur:
+        cur.execute("ANALYZE documents; SET enable_seqscan = off")
+    return conn
+
+
+def candidates(conn):
+    return query(conn, "SELECT current_setting('hnsw.ef_search')").iloc[0, 0]
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+def test_an_index_returns_as_many_hits_as_asked_for_and_no_setting_stays(indexed, autocommit):
+    indexed.autocommit = autocommit
+    statement = "SELECT id FROM documents ORDER BY embedding <=> %s LIMIT 100"
+    assert explain(indexed, statement, [np.ones(384)]).rows == 40, "the index is used, and left alone it gives forty"
+    for k in (1, 40, 41, 100):
+        assert len(vector_search(indexed, "documents", np.ones(384), k=k)) == k
+        assert candidates(indexed) == "40"
+    assert len(vector_search(indexed, "documents", np.ones(384), k=2005)) <= 1000, "pgvector's limit"
+    assert len(hybrid_search(indexed, "documents", "flour", k=100)) == 100
+    assert candidates(indexed) == "40" and indexed.autocommit == autocommit
+
+
+def test_what_the_caller_has_set_stays_unless_it_is_too_little(indexed):
+    def taken(k):
+        return len(vector_search(indexed, "documents", np.ones(384), k=k))
+
+    with search_settings(indexed, ef_search=5):
+        assert taken(3) == 3 and taken(20) == 20
+        assert candidates(indexed) == "5"
+    with search_settings(indexed, ef_search=500):
+        assert taken(100) == 100
+        assert candidates(indexed) == "500"
+    assert candidates(indexed) == "40"
+
+
+def test_fusion_sees_fifty_hits_of_each_side_through_an_index(indexed):
+    """The place of a hit in the fused list is that of the exact lists of fifty."""
+    question = "tides and bread"
+    sides = [search(indexed, "documents", question, 50) for search in (full_text_search, vector_search)]
+    assert len(sides[1]) == 50
+    fused = hybrid_search(indexed, "documents", question, k=50)
+    expected = {}
+    for hits in sides:
+        for place, id in enumerate(hits.id, 1):
+            expected[id] = expected.get(id, 0) + 1 / (60 + place)
+    assert fused.score.astype(float).tolist() == pytest.approx(sorted(expected.values(), reverse=True)[:50])
