@@ -272,6 +272,7 @@ def sweep(
     column: str = "embedding",
     statement: str | sql.Composable | None = None,
     progress: bool = True,
+    show_sql: bool = False,
 ) -> pandas.DataFrame:
     """Recall against exact search, and latency, as settings of the search vary.
 
@@ -289,6 +290,7 @@ def sweep(
         statement: a search of your own with the parameters `%(vector)s` and `%(k)s`, whose first
             column is the id; by default `SELECT id … ORDER BY column <operator> %(vector)s LIMIT %(k)s`.
         progress: a bar, when it takes longer than three seconds.
+        show_sql: print the search, with its parameters' names.
 
     Returns:
         A row for each combination: its settings, `recall@k`, `median (ms)` and `p95 (ms)` of one
@@ -316,6 +318,8 @@ def sweep(
         )
     text = statement if isinstance(statement, str) else statement.as_string(conn)
     combinations = _combinations(settings or {}, text)
+    if show_sql:
+        print(text)
 
     exact = exact_neighbours(vectors, queries, k, metric)[1]
     row_of = dict(zip(ids.tolist(), range(len(ids))))

@@ -141,7 +141,7 @@ def drop_index(conn: Connection, name: str, *, show_sql: bool = False) -> None:
         raise IndexProblem(_refusal(error, name)) from None
 
 
-def describe_indexes(conn: Connection, table: str) -> pandas.DataFrame:
+def describe_indexes(conn: Connection, table: str, *, show_sql: bool = False) -> pandas.DataFrame:
     """The indexes of a table.
 
     Returns:
@@ -169,6 +169,9 @@ def describe_indexes(conn: Connection, table: str) -> pandas.DataFrame:
         JOIN pg_opclass ON pg_opclass.oid = indclass[0]
         WHERE indrelid = to_regclass(quote_ident(%s))
         ORDER BY pg_class.relname"""
+    if show_sql:
+        with conn.cursor() as cur:
+            print(cur.mogrify(find, [table]).decode())
     return query(conn, find, [table])
 
 

@@ -339,3 +339,8 @@ def test_a_table_without_vectors_and_one_without_whole_numbers_as_ids_are_told(c
     query(conn, "CREATE TEMP TABLE named (id text, embedding vector(16))")
     with pytest.raises(DocumentError, match=r"'named' has no column 'id' of the type .*Its columns are: id \(text\)"):
         sweep(conn, "named", QUERIES)
+
+
+def test_a_sweep_shows_its_search(conn, capsys):
+    sweep(table(conn), "items", QUERIES[:2], show_sql=True)
+    assert 'ORDER BY "embedding" <=> %(vector)s' in capsys.readouterr().out

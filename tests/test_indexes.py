@@ -268,10 +268,10 @@ def test_ctrl_c_stops_a_build_and_leaves_nothing(shared, schema, concurrently, p
     run(other, "SET lock_timeout = 0")
     query(other, "INSERT INTO shared (id) VALUES (-1)")  # until it commits, the build waits
     shared.autocommit = concurrently
-    Timer(pause, os.kill, [os.getpid(), signal.SIGINT]).start()
     Timer(pause + 0.4, other.commit).start()  # what is unfinished can then be dropped
     begin = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):  # also where it comes before the build has begun
+        Timer(pause, os.kill, [os.getpid(), signal.SIGINT]).start()
         create_index(shared, "shared", concurrently=concurrently, progress=False)
     assert time.monotonic() - begin < 5
     assert shared.autocommit == concurrently and names(shared, "shared") == []
@@ -568,3 +568,8 @@ def test_a_server_that_hangs_up_is_told_and_masks_nothing(conn):
     with pytest.raises(IndexProblem, match="server closed the connection|terminating connection"):
         explain(conn, "SELECT pg_terminate_backend(pg_backend_pid())")
     assert conn.closed
+
+
+def test_the_sql_of_a_description_is_shown(shared, capsys):
+    described = describe_indexes(shared, "shared", show_sql=True)
+    assert query(shared, capsys.readouterr().out).equals(described)

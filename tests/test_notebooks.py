@@ -38,6 +38,11 @@ def test_its_outputs_show_no_path_of_a_machine_and_no_warning(notebook):
             assert "Warning" not in text, cell.id
 
 
+def test_no_progress_bar_is_left_in_an_output(notebook):
+    for cell in code_cells(notebook):
+        assert not [output for output in cell.outputs if output.get("name") == "stderr"], cell.id
+
+
 def test_only_cells_that_are_meant_to_fail_fail(notebook):
     for cell in code_cells(notebook):
         failed = any(output.output_type == "error" for output in cell.outputs)
