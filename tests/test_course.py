@@ -58,9 +58,9 @@ def test_settings_are_those_of_the_learners_connection(learn):
             except Exception: pass
     """)
     assert learner.settings["hnsw.ef_search"] == "40", "pgvector's settings are there before it was used"
-    assert not learner.in_transaction and not learner.statements
+    assert not learner.in_transaction
     learner.call("local", learner.conn)
-    assert learner.settings["hnsw.ef_search"] == "7" and learner.in_transaction
+    assert learner.settings["hnsw.ef_search"] == "7" and learner.in_transaction and len(learner.statements) == 1
     learner.conn.rollback()
     assert learner.settings["hnsw.ef_search"] == "40"
     learner.call("lasting", learner.conn)
