@@ -185,7 +185,7 @@ def measure(learner, db, rng) -> Iterator[str]:
     # More neighbours are asked for than ef_search, 40 unless it is set, so that a search returns fewer.
     vectors, limit = draw_vectors(rng), int(rng.integers(52, 60))
     vectors, queries = vectors[:-30], vectors[-30:]
-    make_table(db, "measured", vectors, "hnsw (embedding vector_cosine_ops) WITH (m = 5, ef_construction = 20)")
+    make_table(db, "measured", vectors, "hnsw (embedding vector_cosine_ops) WITH (m = 10, ef_construction = 40)")
     truth = exact_neighbours(vectors, queries, limit)[0]
     begin = time.perf_counter()
     returned = learner.call("measure", learner.conn, "measured", queries, truth)
@@ -335,11 +335,15 @@ def choose(learner, db, rng) -> Iterator[str]:
         "recall": recall,
         "median_ms": rng.permutation(np.linspace(1, 9, number)),
     })  # fmt: skip
+    # The row that is just good enough is the fastest of those, and has the longest tail. A faster one is not good
+    # enough, the two best are slow, and one of these stands first.
+    by_recall = np.argsort(recall)
+    enough, slow = by_recall[number // 2], by_recall[-2]
+    frame.loc[[by_recall[0], enough, slow, by_recall[-1]], "median_ms"] = [0.5, 0.8, 9.2, 9.5]
     frame["p95_ms"] = frame.median_ms + rng.permutation(np.linspace(0.5, 9, number))
-    # One that is just good enough and the fastest of those; one that is faster and not good enough.
-    at_least = float(np.sort(recall)[number // 2])
-    frame.loc[frame.recall == at_least, "median_ms"] = 0.8
-    frame.loc[frame.recall == recall.min(), "median_ms"] = 0.5
+    frame.loc[enough, "p95_ms"] = 20
+    at_least = float(recall[enough])
+    frame = frame.loc[[slow, *np.delete(np.arange(number), slow)]]
     frame.index = rng.permutation(number)
     for demanded in (at_least, 0.0, at_least + 1e-4, float(recall.max())):
         enough = frame[frame.recall >= demanded]
@@ -451,7 +455,8 @@ def _expect_recall(
         "It is in per cent; recall lies between 0 and 1.": 100 * _recall(found, truth),
         "It is the share that was missed.": 1 - _recall(found, truth),
     }  # fmt: skip
-    reason = next((why for why, wrong in mistakes.items() if abs(value - wrong) <= RECALL_TOLERANCE / 2), "")
+    likely = min(mistakes, key=lambda why: abs(value - mistakes[why]))
+    reason = likely if abs(value - mistakes[likely]) <= RECALL_TOLERANCE / 2 else ""
     raise expect.Wrong(f"The recall{where} is {value:.3f}, and that is not what these searches find. {reason}".strip())
 
 
