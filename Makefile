@@ -21,7 +21,7 @@ test: .venv/test.installed
 NOTEBOOKS ?= notebooks/*.ipynb solutions/*.ipynb
 notebooks: .venv/test.installed
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
-		--ClearMetadataPreprocessor.enabled=True \
+		--ExecutePreprocessor.skip_cells_with_tag= --ClearMetadataPreprocessor.enabled=True \
 		--ClearMetadataPreprocessor.preserve_nb_metadata_mask="{'kernelspec', ('language_info', 'name')}" \
 		--ClearMetadataPreprocessor.preserve_cell_metadata_mask="{'tags', 'nbgrader'}" $(NOTEBOOKS)
 

@@ -47,6 +47,28 @@ def test_a_call_returns_what_the_function_returns(learn):
     assert learn("def f(a, b): return a + b").call("f", 1, 2) == 3
 
 
+def test_settings_are_those_of_the_learners_connection(learn):
+    learner = learn("""
+        def local(conn):
+            conn.cursor().execute("SET LOCAL hnsw.ef_search = 7")
+        def lasting(conn):
+            with conn: conn.cursor().execute("SET hnsw.ef_search = 8")
+        def failing(conn):
+            try: conn.cursor().execute("SELECT 1 / 0")
+            except Exception: pass
+    """)
+    assert learner.settings["hnsw.ef_search"] == "40", "pgvector's settings are there before it was used"
+    assert not learner.in_transaction
+    learner.call("local", learner.conn)
+    assert learner.settings["hnsw.ef_search"] == "7" and learner.in_transaction and len(learner.statements) == 1
+    learner.conn.rollback()
+    assert learner.settings["hnsw.ef_search"] == "40"
+    learner.call("lasting", learner.conn)
+    assert learner.settings["hnsw.ef_search"] == "8"
+    learner.call("failing", learner.conn)
+    assert learner.settings["hnsw.ef_search"] == "8"
+
+
 def test_a_function_cannot_change_the_checks_own_data(learn):
     data = [np.zeros(2)]
     learn("def f(data): data[0][:] = 9; data.clear()").call("f", data)

@@ -192,6 +192,27 @@ def test_counts_and_transactions(db):
     assert "still open" in said(expect.committed, learner(in_transaction=True))
 
 
+def test_that_settings_are_kept():
+    kept = types.SimpleNamespace(settings={"work_mem": "4096", "hnsw.ef_search": "40"}, in_transaction=False)
+
+    def calls(settings, in_transaction=False):
+        with expect.settings_kept(kept):
+            kept.settings, kept.in_transaction = kept.settings | settings, in_transaction
+
+    assert said(calls, {}) == ""
+    assert said(calls, {"new.one": "1"}) == ""
+    assert said(calls, {"hnsw.ef_search": "7"}).startswith("After the call hnsw.ef_search is still 7, and whatever")
+    assert "work_mem is still 1 and its transaction is still open" in said(calls, {"work_mem": "1"}, True)
+
+
+def test_a_table_whose_name_must_be_quoted(db):
+    query(db, 'CREATE TABLE "A table" (id int PRIMARY KEY, e vector(2))')
+    query(db, 'CREATE INDEX ON "A table" USING hnsw (e vector_l2_ops)')
+    assert said(expect.columns, db, "A table", {"e": "vector(2)"}) == ""
+    assert said(expect.unique, db, "A table", ["id"], primary=True) == ""
+    assert expect.index(db, "A table", "hnsw", "vector_l2_ops") == "A table_e_idx"
+
+
 def test_that_a_second_time_or_an_error_changes_nothing(db):
     query(db, "CREATE TABLE u AS SELECT 1 AS id")
 

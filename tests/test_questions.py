@@ -5,18 +5,30 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
+from functools import cache
 from importlib import import_module
+from itertools import takewhile
 
 import nbformat
 import pytest
 
 from pgv_helpers.course.build import EXERCISES, SOLUTIONS
 from pgv_helpers.course.notebook import outcome_of, solution_code
-from pgv_helpers.course.question import all_questions
+from pgv_helpers.course.question import all_questions, questions_of
 from pgv_helpers.settings import COURSE_DIR
 
 QUESTIONS = all_questions()
-IMPORTS = "import numpy as np\nimport psycopg2\nfrom psycopg2.extras import execute_values\n"
+IMPORTS = """
+import time
+import numpy as np
+import pandas as pd
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extras import execute_values
+from pgv_helpers import (
+    bulk_load, create_index, describe_indexes, drop_index, exact_neighbours, query, read_embeddings, search_settings
+)
+"""
 
 
 def wrong_answers(question):
@@ -24,9 +36,15 @@ def wrong_answers(question):
     return module.WRONG_ANSWERS.get(question.name, {})
 
 
-def namespace(code):
-    """The global names after a cell with this code was run."""
-    text, names = IMPORTS + code, {}
+solved = cache(solution_code)
+
+
+def namespace(question, code):
+    """The global names after the questions before this one were solved, and a cell with this code was run."""
+    names = {}
+    for earlier in takewhile(lambda other: other != question, questions_of(question.exercise)):
+        exec(IMPORTS + solved(earlier), names)
+    text = IMPORTS + code
     file = f"<cell {hash(text)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     exec(compile(text, file, "exec"), names)
@@ -62,7 +80,7 @@ def test_a_question_has_all_that_it_needs(question):
 @pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
 def test_the_solution_passes_whatever_the_random_inputs_are(question):
     for _ in range(5):
-        outcome = outcome_of(question, namespace(solution_code(question)))
+        outcome = outcome_of(question, namespace(question, solved(question)))
         assert outcome.state == "passed", outcome.message
 
 
@@ -74,7 +92,7 @@ def test_a_missing_function_is_named(question):
 
 @pytest.mark.parametrize("question, code, words", EACH_WRONG)
 def test_a_wrong_answer_gets_its_own_message(question, code, words):
-    outcome = outcome_of(question, namespace(code))
+    outcome = outcome_of(question, namespace(question, code))
     assert outcome.state == "wrong"
     assert re.search(words, outcome.message), outcome.message
 

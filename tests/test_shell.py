@@ -177,5 +177,18 @@ def test_an_exercise_is_found_by_the_beginning_of_its_name_and_a_copy_by_its_fil
     assert {outcome.state for outcome in outcomes} == {"passed"}
 
 
+def test_an_exercise_without_a_number_is_found_and_its_long_cells_are_left_out():
+    path = shell.find_exercise("capstone")
+    assert path == EXERCISES / "capstone_index_benchmark.ipynb"
+    long = [
+        cell for cell in nbformat.read(path, as_version=4).cells if "skip-execution" in cell.metadata.get("tags", [])
+    ]
+    assert len(long) == 3
+    code, shown = pgv("check", str(SOLUTIONS / path.name))
+    assert code == 0 and "13 of 13 points" in shown and "failed" not in shown, shown
+    code, shown = pgv("check", "capstone")
+    assert code == 1 and "0 of 13 points" in shown and "failed" not in shown, shown
+
+
 def test_build_finds_everything_in_step():
     assert "Everything is in step." in pgv("build")[1]

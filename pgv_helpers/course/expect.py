@@ -149,7 +149,7 @@ def columns(db: Connection, table_name: str, types: dict[str, str], required: It
     found = query(
         db,
         """SELECT attname, format_type(atttypid, atttypmod) AS type, attnotnull AS required
-           FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped""",
+           FROM pg_attribute WHERE attrelid = quote_ident(%s)::regclass AND attnum > 0 AND NOT attisdropped""",
         [table_name],
     ).set_index("attname")
     for column, type_name in types.items():
@@ -169,7 +169,8 @@ def unique(db: Connection, table_name: str, columns: Sequence[str], *, primary: 
         """SELECT (SELECT array_agg(attname::text) FROM pg_attribute
                    WHERE attrelid = indrelid AND attnum = ANY(indkey)) AS columns
            FROM pg_index
-           WHERE indrelid = %s::regclass AND indisunique AND indpred IS NULL AND (indisprimary OR NOT %s)""",
+           WHERE indrelid = quote_ident(%s)::regclass AND indisunique AND indpred IS NULL
+                 AND (indisprimary OR NOT %s)""",
         [table_name, primary],
     )
     if not any(set(names) == set(columns) for names in found["columns"]):
@@ -239,7 +240,7 @@ def index(
            JOIN pg_class ON pg_class.oid = indexrelid
            JOIN pg_am ON pg_am.oid = relam
            JOIN pg_opclass ON pg_opclass.oid = indclass[0]
-           WHERE indrelid = %s::regclass""",
+           WHERE indrelid = quote_ident(%s)::regclass""",
         [table_name],
     )
     if (of_method := found[found.method == method]).empty:
@@ -273,6 +274,20 @@ def reads_whole_table(db: Connection, statement: str) -> None:
     used = [node["Index Name"] for node in _nodes(_plan(db, statement)) if "Index Name" in node]
     if used:
         raise Wrong(f"The query uses the index {used[0]}.")
+
+
+@contextmanager
+def settings_kept(learner: Learner) -> Iterator[None]:
+    """The calls in the block leave the settings of the learner's connection as they were."""
+    before = learner.settings
+    yield
+    for name, value in learner.settings.items():
+        if value != before.get(name, value):
+            reason = " and its transaction is still open" if learner.in_transaction else ""
+            raise Wrong(
+                f"After the call {name} is still {value}{reason}, and whatever comes next runs with it. "
+                "SET LOCAL ends with its transaction; what was SET stays until it is RESET."
+            )
 
 
 # -- what the learner's code sent -------------------------------------------------

@@ -38,11 +38,13 @@ class Learner(Protocol):
         conn: stands for the learner's own connection; pass it as an argument.
         statements: what the functions sent over it since the last `call` or `error` began.
         in_transaction: whether the last call left a transaction open.
+        settings: what is in force on the connection (`SET`), by name.
     """
 
     conn: Any
     statements: list[Statement]
     in_transaction: bool
+    settings: dict[str, str]
 
     def call(self, function: str, *arguments: Any) -> Any:
         """Call a function of the learner's and return what it returns.
@@ -80,6 +82,20 @@ class NotebookLearner:
     @property
     def in_transaction(self) -> bool:
         return self.conn.info.transaction_status != extensions.TRANSACTION_STATUS_IDLE
+
+    @property
+    def settings(self) -> dict[str, str]:
+        idle = not self.in_transaction
+        if self.conn.info.transaction_status == extensions.TRANSACTION_STATUS_INERROR:
+            self.conn.rollback()
+        # A cursor that is not recorded, of the plain kind whatever the learner made the default.
+        with extensions.connection.cursor(self.conn, cursor_factory=extensions.cursor) as cur:
+            cur.execute("SELECT '[0]'::vector")  # loads pgvector, whose settings are not listed before
+            cur.execute("SELECT name, setting FROM pg_settings WHERE context IN ('user', 'superuser')")
+            found = dict(cur.fetchall())
+        if idle:
+            self.conn.rollback()
+        return found
 
     def call(self, function: str, *arguments: Any) -> Any:
         try:

@@ -35,7 +35,9 @@ def check_notebook(path: Path) -> tuple[list[Outcome], list[str]]:
     """Run a saved notebook in a fresh kernel, and check every question of its exercise.
 
     The notebook's own check cells are left out: every question is checked,
-    whatever became of the cells.
+    whatever became of the cells. So are cells with the tag `skip-execution`, by
+    which a notebook marks what runs for long and no check needs; nbgrader leaves
+    them out as well.
 
     Args:
         path: the notebook; its name is the exercise's, or begins with it and a dot.

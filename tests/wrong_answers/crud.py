@@ -213,7 +213,7 @@ WRONG_ANSWERS = {
         "inserts": (
             f"def upsert_notes(conn, notes):\n    with conn, conn.cursor() as cur:\n"
             f"        execute_values(cur, {INSERT}, notes)",
-            "upsert_notes raised UniqueViolation: duplicate key(.|\n)*in upsert_notes, line 6: execute_values",
+            "upsert_notes raised UniqueViolation: duplicate key(.|\n)*in upsert_notes, line \\d+: execute_values",
         ),
         "forgets to commit": (
             f"def upsert_notes(conn, notes):\n    with conn.cursor() as cur:\n"
