@@ -552,8 +552,8 @@ def _build(conn: Connection, statement: sql.Composed, progress: bool) -> None:
 
 def _show_progress(pid: int, built: Future) -> None:
     now = """
-        SELECT phase, coalesce(100.0 * greatest(blocks_done, tuples_done)
-                               / nullif(greatest(blocks_total, tuples_total), 0), 0)
+        SELECT phase, coalesce(100.0 * tuples_done / nullif(tuples_total, 0),
+                               100.0 * blocks_done / nullif(blocks_total, 0), 0)
         FROM pg_stat_progress_create_index WHERE pid = %s"""
     try:
         other = connect()
