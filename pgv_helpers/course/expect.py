@@ -279,6 +279,20 @@ def statements(learner: Learner, command: str, at_most: int = 1) -> Statement:
     return found[-1]
 
 
+@contextmanager
+def same_settings(learner: Learner) -> Iterator[None]:
+    """The block leaves the learner's session with the settings that it had: no SET outlasts it."""
+    before = learner.settings
+    yield
+    after = learner.settings
+    for name in sorted(before | after):
+        if before.get(name) != after.get(name):
+            raise Wrong(
+                f"The setting {name} of the session is not what it was before. "
+                "SET LOCAL within the transaction of the search ends with that transaction."
+            )
+
+
 def _plan(db: Connection, statement: str) -> dict:
     with db.cursor() as cur:
         try:

@@ -38,11 +38,13 @@ class Learner(Protocol):
         conn: stands for the learner's own connection; pass it as an argument.
         statements: what the functions sent over it since the last `call` or `error` began.
         in_transaction: whether the last call left a transaction open.
+        settings: what SET has changed for its session, or for a transaction that is still open: name -> value.
     """
 
     conn: Any
     statements: list[Statement]
     in_transaction: bool
+    settings: dict[str, str]
 
     def call(self, function: str, *arguments: Any) -> Any:
         """Call a function of the learner's and return what it returns.
@@ -80,6 +82,18 @@ class NotebookLearner:
     @property
     def in_transaction(self) -> bool:
         return self.conn.info.transaction_status != extensions.TRANSACTION_STATUS_IDLE
+
+    @property
+    def settings(self) -> dict[str, str]:
+        was_open = self.in_transaction
+        with extensions.cursor(self.conn) as cur:  # psycopg2's own, which records nothing
+            cur.execute(
+                "SELECT name, setting FROM pg_settings WHERE source = 'session' AND setting IS DISTINCT FROM reset_val"
+            )
+            changed = dict(cur.fetchall())
+        if not was_open:
+            self.conn.rollback()
+        return changed
 
     def call(self, function: str, *arguments: Any) -> Any:
         try:
