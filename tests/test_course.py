@@ -169,6 +169,25 @@ def test_the_statements_of_a_call_are_known_however_they_were_sent(learn):
     assert learner.statements == []
 
 
+def test_the_settings_that_a_session_keeps(learn):
+    code = """
+        def run(conn, *statements):
+            for statement in statements:
+                conn.cursor().execute(statement)
+    """
+    learner = learn(code)
+    given = learner.settings
+    assert "statement_timeout" in given and not learner.in_transaction
+    # Until the session has used a vector, PostgreSQL keeps what it is told of pgvector's settings to itself.
+    learner.call("run", learner.conn, "SET LOCAL hnsw.ef_search = 100", "SELECT '[1]'::vector")
+    assert learner.settings == given | {"hnsw.ef_search": "100"} and learner.in_transaction
+    learner.call("run", learner.conn, "COMMIT", "SET enable_sort = off", "COMMIT")
+    assert learner.settings == given | {"enable_sort": "off"}
+    assert len(learner.statements) == 3, "looking leaves no trace"
+    learner.call("run", learner.conn, "SET enable_sort = on", "COMMIT")
+    assert learner.settings == given
+
+
 # -- verdicts -------------------------------------------------------------------
 
 

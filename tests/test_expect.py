@@ -186,6 +186,20 @@ def test_that_a_second_time_or_an_error_changes_nothing(db):
     assert said(block, "DELETE FROM u") == "A second time: the table u was changed."
 
 
+def test_settings_that_outlast_a_block():
+    sent = learner()
+
+    def block(before, after):
+        sent.settings = before
+        with expect.same_settings(sent):
+            sent.settings = after
+
+    one, other = {"hnsw.ef_search": "100"}, {"hnsw.ef_search": "200"}
+    assert said(block, {}, {}) == said(block, one, one) == ""
+    for before, after in ((one, {}), ({}, one), (one, other)):
+        assert said(block, before, after).startswith("The setting hnsw.ef_search of the session is not what it was")
+
+
 def test_what_a_killed_check_left_behind_is_dropped_by_the_next():
     conn = connect()
     query(conn, "CREATE SCHEMA check_999999999_abcd")

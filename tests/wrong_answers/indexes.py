@@ -17,15 +17,11 @@ def {name}(conn, vector, limit):
 """
 
 
-def library(
-    steps: str = "TIL", *, on: str = "ivfflat (embedding vector_cosine_ops) WITH (lists = 50)", number: str = "0"
-) -> str:
-    """A build in these steps: Table, Insert, aLl rows of the index; and a right search."""
+def library(steps: str = "TIL", *, on: str = "ivfflat (embedding vector_cosine_ops) WITH (lists = 50)") -> str:
+    """A build in these steps, T the table, I the rows, L the index; and a right search."""
     code = {
         "T": 'cur.execute("CREATE TABLE library (id integer PRIMARY KEY, embedding vector(32))")',
         "I": 'execute_values(cur, "INSERT INTO library (id, embedding) VALUES %s", rows)',
-        "F": 'execute_values(cur, "INSERT INTO library (id, embedding) VALUES %s", rows[:100])',
-        "R": 'execute_values(cur, "INSERT INTO library (id, embedding) VALUES %s", rows[100:])',
         "L": f'cur.execute("CREATE INDEX ON library USING {on}")',
     }
     lines = "\n".join(f"        {code[step]}" for step in steps)
@@ -129,11 +125,11 @@ WRONG_ANSWERS = {
     "indexes.use_the_index": {
         "as it was": (
             search("search_fast", f"1 - ({COSINE}) DESC"),
-            "does not use the index documents_ip; its plan is Limit over Sort over Seq Scan",
+            "does not use the index documents_ip. Its plan is Limit over Sort over Seq Scan, sorted by",
         ),
         "the bare distance, but of another operator": (
             search("search_fast", COSINE),
-            "does not use the index documents_ip; its plan is Limit over Sort over Seq Scan",
+            "does not use the index documents_ip. Its plan is Limit over Sort over Seq Scan, sorted by",
         ),
         "the largest first": (
             search("search_fast", "embedding <#> %(vector)s DESC"),
@@ -145,11 +141,11 @@ WRONG_ANSWERS = {
         ),
         "sequential scans off": (
             search("search_fast", f"1 - ({COSINE}) DESC", before="cur.execute('SET LOCAL enable_seqscan = off')"),
-            "does not use the index documents_ip; its plan is Limit over Sort over",
+            "does not use the index documents_ip. Its plan is Limit over Sort over",
         ),
         "the function, not the operator": (
             search("search_fast", "vector_negative_inner_product(embedding, %(vector)s)"),
-            "does not use the index documents_ip; its plan is Limit over Sort over Seq Scan",
+            "does not use the index documents_ip. Its plan is Limit over Sort over Seq Scan, sorted by",
         ),
         "rows": (
             search("search_fast", "embedding <#> %(vector)s", columns="id, embedding <#> %(vector)s"),
@@ -170,11 +166,11 @@ WRONG_ANSWERS = {
         ),
         "without the index": (
             search("search_many", COSINE, before="cur.execute('SET LOCAL enable_indexscan = off')"),
-            "does not use the index documents_cosine; its plan is Limit over Sort over Seq Scan",
+            "does not use the index documents_cosine. Its plan is Limit over Sort over Seq Scan",
         ),
         "as high as it goes": (
             search("search_many", COSINE, before="cur.execute('SET LOCAL hnsw.ef_search = 1000')"),
-            "does not use the index documents_cosine; its plan is Limit over Sort over Seq Scan",
+            "does not use the index documents_cosine. Its plan is Limit over Sort over Seq Scan",
         ),
         "as high as it takes today": (
             search("search_many", COSINE, before="cur.execute('SET LOCAL hnsw.ef_search = 100')"),
@@ -198,16 +194,16 @@ WRONG_ANSWERS = {
     },
     "indexes.mend_library": {
         "the index before the rows": (library("TLI"), r"The index finds \d\d% of the ten nearest: its lists do not"),
-        "the index after some of the rows": (
-            library("TFLR", on="ivfflat (embedding vector_l2_ops) WITH (lists = 50)"),
+        "an index for Euclidean distance": (
+            library(on="ivfflat (embedding vector_l2_ops) WITH (lists = 50)"),
             "The ivfflat index has the operator class vector_l2_ops, which serves another operator",
         ),
         "HNSW, which needs no rows": (
-            library("TIL", on="hnsw (embedding vector_cosine_ops)"),
+            library(on="hnsw (embedding vector_cosine_ops)"),
             "The table library has no ivfflat index. It has: (btree, hnsw|hnsw, btree)",
         ),
         "fewer lists": (
-            library("TIL", on="ivfflat (embedding vector_cosine_ops) WITH (lists = 5)"),
+            library(on="ivfflat (embedding vector_cosine_ops) WITH (lists = 5)"),
             r"The ivfflat index has the options \['lists=5'\], not those that were asked for",
         ),
         "forgets the rows": (library("TL"), "The table library holds 0 rows, which is too few"),
@@ -221,7 +217,7 @@ WRONG_ANSWERS = {
         ),
         "orders by the similarity": (
             with_search(f"1 - ({COSINE}) DESC"),
-            "does not use the index library_embedding_idx; its plan is Limit over Sort over Seq Scan",
+            "does not use the index library_embedding_idx. Its plan is Limit over Sort over Seq Scan",
         ),
         "the least similar first": (
             with_search(f"1 - ({COSINE})"),
@@ -288,11 +284,11 @@ WRONG_ANSWERS = {
         ),
         "searches the column itself": (
             long(order=COSINE),
-            "does not use the index long_documents_embedding_idx; its plan is Limit over Sort over",
+            "does not use the index long_documents_embedding_idx. Its plan is Limit over Sort over",
         ),
         "casts the wrong side": (
             long(order="embedding <=> %(vector)s::halfvec(2048)::vector"),
-            "does not use the index long_documents_embedding_idx; its plan is Limit over Sort over",
+            "does not use the index long_documents_embedding_idx. Its plan is Limit over Sort over",
         ),
         "a cast without the dimension": (
             long("(embedding::halfvec) halfvec_cosine_ops"),
@@ -300,11 +296,11 @@ WRONG_ANSWERS = {
         ),
         "searches without the dimension": (
             long(order="embedding::halfvec <=> %(vector)s::halfvec"),
-            "does not use the index long_documents_embedding_idx; its plan is Limit over Sort over",
+            "does not use the index long_documents_embedding_idx. Its plan is Limit over Sort over",
         ),
         "orders by similarity": (
             long(order="1 - (embedding::halfvec(2048) <=> %(vector)s::halfvec(2048)) DESC"),
-            "does not use the index long_documents_embedding_idx; its plan is Limit over Sort over",
+            "does not use the index long_documents_embedding_idx. Its plan is Limit over Sort over",
         ),
         "the farthest first": (
             long(order="embedding::halfvec(2048) <=> %(vector)s::halfvec(2048) DESC"),
@@ -318,7 +314,7 @@ WRONG_ANSWERS = {
         ),
         "vectors alone": (
             search("search_rerank", COSINE).replace("vector, limit)", "vector, candidates, limit)"),
-            "does not use the index documents_bits; its plan is Limit over Sort over Seq Scan",
+            "does not use the index documents_bits. Its plan is Limit over Sort over Seq Scan",
         ),
         "candidates by the vectors": (
             rerank(COSINE, outer=BITS),
@@ -334,7 +330,7 @@ WRONG_ANSWERS = {
         ),
         "without the cast to bit(128)": (
             rerank("binary_quantize(embedding) <~> binary_quantize(%(vector)s::vector)"),
-            "does not use the index documents_bits; its plan is Limit over Sort over",
+            "does not use the index documents_bits. Its plan is Limit over Sort over",
         ),
         "does not say that it is a vector": (
             rerank("binary_quantize(embedding)::bit(128) <~> binary_quantize(%(vector)s)"),

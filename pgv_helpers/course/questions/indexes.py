@@ -28,10 +28,11 @@ NEAREST = "SELECT id FROM {} ORDER BY embedding <=> %s LIMIT %s"
 
 
 def vectors_and_queries(
-    rng: np.random.Generator, number: int, queries: int, dimension: int = DIMENSION, *, spread: float = 0.5
+    rng: np.random.Generator, number: int, queries: int, dimension: int = DIMENSION, *, spread: float = 0.8
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vectors in 50 clusters, and held-out ones to search for.
 
+    In clusters much narrower than by default an HNSW search with a small m may end in a wrong one.
     Their lengths differ, so that Euclidean distance and inner product rank otherwise than cosine distance.
     """
     chunks = clustered_vectors(number + queries, dimension, clusters=50, spread=spread, seed=int(rng.integers(2**31)))
@@ -111,7 +112,7 @@ def use_the_index(learner, db, rng) -> Iterator[str]:
     ],
 )
 def search_many(learner, db, rng) -> Iterator[str]:
-    vectors, queries = vectors_and_queries(rng, 2 * ROWS, 2)
+    vectors, queries = vectors_and_queries(rng, 2 * ROWS, 2, spread=1.2)
     make_table(db, vectors)
     query(
         db,
@@ -122,16 +123,17 @@ def search_many(learner, db, rng) -> Iterator[str]:
         with expect.same_settings(learner):
             returned = learner.call("search_many", learner.conn, wanted, limit)
             expect.committed(learner)
-            if isinstance(returned, list) and len(returned) < limit and _sent(learner, r"\bSET\s+LOCAL\b"):
+            local = any(re.search(r"\bSET\s+LOCAL\b", sent.text, re.I) for sent in learner.statements)
+            if local and isinstance(returned, list) and len(returned) < limit:
                 raise expect.Wrong(
                     f"The result holds {len(returned)} ids, which is too few. SET LOCAL was sent: does it ask for "
                     "enough, and does the search run in the same transaction?"
                 )
             _expect_nearest(returned, vectors, wanted, limit)
-        _expect_index(db, learner, "documents", "documents_cosine")
     yield "as many come back as were asked for, the nearest first"
-    yield "the search uses the index"
     yield "the session's settings are as they were"
+    _expect_index(db, learner, "documents", "documents_cosine")
+    yield "the search uses the index"
 
 
 @question(
@@ -147,7 +149,7 @@ def search_many(learner, db, rng) -> Iterator[str]:
     ],
 )
 def mend_library(learner, db, rng) -> Iterator[str]:
-    vectors, queries = vectors_and_queries(rng, ROWS, 40)
+    vectors, queries = vectors_and_queries(rng, ROWS, 40, spread=0.5)
     learner.call("build_library", learner.conn, list(zip(range(1, ROWS + 1), vectors)))
     expect.committed(learner)
     expect.columns(db, "library", {"id": "integer", "embedding": f"vector({DIMENSION})"})
@@ -160,24 +162,29 @@ def mend_library(learner, db, rng) -> Iterator[str]:
     name = expect.index(db, "library", "ivfflat", "vector_cosine_ops", {"lists": "50"})
     yield "it has an IVFFlat index of 50 lists for cosine distance"
     query(db, "ANALYZE library")
-    recall = _recall(db, "library", queries, exact_neighbours(vectors, queries, 10)[0] + 1)
-    if recall < 0.7:
+    exact = exact_neighbours(vectors, queries, 10)[0] + 1
+    recall = _recall(db, "library", queries, exact)
+    if recall < 0.8:
         raise expect.Wrong(
             f"The index finds {recall:.0%} of the ten nearest: its lists do not suit the rows. "
             "Which rows were there when it was built?"
         )
     yield "its lists suit the rows"
-    for wanted in queries[:3]:
+    found = []
+    for wanted in queries[:10]:
         returned = learner.call("search_library", learner.conn, wanted, 10)
         expect.committed(learner)
         expect.is_a(returned, list, "The result")
+        expect.has_length(returned, 10, "The result", "rows")
         for item in returned:
             expect.is_a(item, tuple, "Each item of the result")
             if len(item) != 2:
                 raise expect.Wrong(f"Each item of the result should be (id, similarity); it holds {len(item)} values.")
             expect.is_a(item[1], float, "The second of each item")
         _expect_similarities(returned, vectors, wanted)
-        _expect_nearest([id for id, _ in returned], vectors, wanted, 10, recall=0.3)  # one probe misses some
+        found.append([id for id, _ in returned])
+        _expect_nearest(found[-1], vectors, wanted, 10, recall=0)  # of one query a probe may miss most
+    expect.recall(found, exact[:10], 0.6, "The search")
     yield "the search returns the nearest with their cosine similarities"
     _expect_index(db, learner, "library", name)
     yield "the search uses the index"
@@ -202,9 +209,9 @@ def smallest_ef_search(learner, db, rng) -> Iterator[str]:
     make_table(db, vectors)
     m = int(rng.choice([6, 8]))
     statement = "CREATE INDEX ON documents USING hnsw (embedding vector_cosine_ops) WITH (m = {}, ef_construction = {})"
-    query(db, statement.format(m, 3 * m + 2))
+    query(db, statement.format(m, 3 * m))
     # Neither rising nor falling. Who takes the default, 40, for exact finds the third enough, which it never is.
-    ranges = [(5, 10), (350, 400), (40, 47), (170, 200), (15, 21), (95, 111), (62, 73)]
+    ranges = [(5, 10), (350, 400), (40, 43), (170, 200), (15, 21), (95, 111), (62, 73)]
     candidates = [int(rng.integers(*range)) for range in ranges]
     exact = exact_neighbours(vectors, queries, 10)[0] + 1
     recalls = {}
@@ -275,7 +282,7 @@ def long_vectors(learner, db, rng) -> Iterator[str]:
     ],
 )
 def rerank(learner, db, rng) -> Iterator[str]:
-    vectors, queries = vectors_and_queries(rng, ROWS, 20, 128, spread=0.8)
+    vectors, queries = vectors_and_queries(rng, ROWS, 20, 128)
     make_table(db, vectors)
     query(
         db,
@@ -294,7 +301,7 @@ def rerank(learner, db, rng) -> Iterator[str]:
     learner.call("search_rerank", learner.conn, queries[0], few, 10)
     _expect_candidates(db, learner, few)
     yield "the index on the bits gives as many candidates as were asked for"
-    expect.recall(found, exact_neighbours(vectors, queries, 10)[0] + 1, 0.8, "With 40 candidates")
+    expect.recall(found, exact_neighbours(vectors, queries, 10)[0] + 1, 0.75, "With 40 candidates")
     yield "the best of them come back, nearly all of the true nearest"
 
 
@@ -305,7 +312,7 @@ def _expect_int(value, what: str) -> None:
 
 
 def _expect_nearest(
-    returned, vectors: np.ndarray, wanted: np.ndarray, limit: int, *, recall: float = 0.7, tolerance: float = 1e-6
+    returned, vectors: np.ndarray, wanted: np.ndarray, limit: int, *, recall: float = 0.4, tolerance: float = 1e-6
 ) -> None:
     """A list of ids, the nearest by cosine distance first, and enough of the true nearest among them."""
     expect.is_a(returned, list, "The result")
@@ -347,10 +354,6 @@ def _recall(db, table: str, queries: np.ndarray, exact: np.ndarray) -> float:
     return float(np.mean([len(set(some) & set(right)) / len(right) for some, right in zip(found, exact)]))
 
 
-def _sent(learner, pattern: str) -> bool:
-    return any(re.search(pattern, sent.text, re.I) for sent in learner.statements)
-
-
 def _plans(db, learner, table: str, setting: str) -> list[Plan]:
     """The plans of the learner's searches of a table, each in the settings that were sent before it."""
     plans = []
@@ -358,8 +361,9 @@ def _plans(db, learner, table: str, setting: str) -> list[Plan]:
     try:
         if setting:
             query(db, setting)
-        # One text may hold several statements, and no vector holds a semicolon.
-        for statement in [part for sent in learner.statements for part in sent.text.split(";")]:
+        # One text may hold several statements; no vector holds a semicolon or two hyphens.
+        sent = [re.sub(r"--.*", "", sent.text) for sent in learner.statements if sent.status]
+        for statement in ";".join(sent).split(";"):
             if re.search(r"^\s*(RE)?SET\b|\bset_config\b", statement, re.I | re.M):
                 query(db, statement)
             elif re.search(rf"\bSELECT\b.*\b{table}\b", statement, re.I | re.S):
@@ -378,7 +382,9 @@ def _expect_index(db, learner, table: str, index: str, setting: str = "") -> Pla
     for plan in plans:
         if index in [node.get("Index Name") for _, node in plan.nodes]:
             return plan
-    raise expect.Wrong(f"The search does not use the index {index}; its plan is {plans[-1].steps}.")
+    keys = [key for _, node in plans[-1].nodes for key in node.get("Sort Key", [])]
+    by = ", sorted by " + re.sub(r"'[^' ]{20,}'", "'…'", keys[-1]) if keys else ""  # without the vector's numbers
+    raise expect.Wrong(f"The search does not use the index {index}. Its plan is {plans[-1].steps}{by}.")
 
 
 def _expect_candidates(db, learner, number: int) -> None:
