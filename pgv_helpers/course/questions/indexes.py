@@ -163,15 +163,18 @@ def mend_library(learner, db, rng) -> Iterator[str]:
     yield "it has an IVFFlat index of 50 lists for cosine distance"
     query(db, "ANALYZE library")
     exact = exact_neighbours(vectors, queries, 10)[0] + 1
-    recall = _recall(db, "library", queries, exact)
+    found = _search(db, "library", queries)
+    recall = _recall(found, exact)
     if recall < 0.8:
         raise expect.Wrong(
             f"The index finds {recall:.0%} of the ten nearest: its lists do not suit the rows. "
             "Which rows were there when it was built?"
         )
     yield "its lists suit the rows"
+    # A list may hold fewer than ten rows, and then fewer come back, whoever searches.
+    full = [row for row, some in enumerate(found) if len(some) == 10][:10]
     found = []
-    for wanted in queries[:10]:
+    for wanted in queries[full]:
         returned = learner.call("search_library", learner.conn, wanted, 10)
         expect.committed(learner)
         expect.is_a(returned, list, "The result")
@@ -184,7 +187,7 @@ def mend_library(learner, db, rng) -> Iterator[str]:
         _expect_similarities(returned, vectors, wanted)
         found.append([id for id, _ in returned])
         _expect_nearest(found[-1], vectors, wanted, 10, recall=0)  # of one query a probe may miss most
-    expect.recall(found, exact[:10], 0.6, "The search")
+    expect.recall(found, exact[full], 0.6, "The search")
     yield "the search returns the nearest with their cosine similarities"
     _expect_index(db, learner, "library", name)
     yield "the search uses the index"
@@ -207,7 +210,7 @@ def smallest_ef_search(learner, db, rng) -> Iterator[str]:
     vectors = rng.normal(size=(ROWS, DIMENSION)).astype(np.float32)
     queries = rng.normal(size=(40, DIMENSION)).astype(np.float32)
     make_table(db, vectors)
-    m = int(rng.choice([6, 8]))
+    m = int(rng.choice([6, 7]))
     statement = "CREATE INDEX ON documents USING hnsw (embedding vector_cosine_ops) WITH (m = {}, ef_construction = {})"
     query(db, statement.format(m, 3 * m))
     # Neither rising nor falling. Who takes the default, 40, for exact finds the third enough, which it never is.
@@ -217,7 +220,7 @@ def smallest_ef_search(learner, db, rng) -> Iterator[str]:
     recalls = {}
     for candidate in candidates:
         query(db, "SET hnsw.ef_search = %s", [candidate])
-        recalls[candidate] = _recall(db, "documents", queries, exact)
+        recalls[candidate] = _recall(_search(db, "documents", queries), exact)
     with expect.same_settings(learner):
         returned = learner.call("smallest_ef_search", learner.conn, queries, candidates)
         expect.committed(learner)
@@ -348,9 +351,13 @@ def _expect_similarities(returned: list[tuple], vectors: np.ndarray, wanted: np.
         expect.close(numbers, 1 - distances["cosine"], "The list of similarities", tolerance=1e-4)
 
 
-def _recall(db, table: str, queries: np.ndarray, exact: np.ndarray) -> float:
-    """The share of each query's exact neighbours that a search finds, on average."""
-    found = [query(db, NEAREST.format(table), [wanted, exact.shape[1]]).id for wanted in queries]
+def _search(db, table: str, queries: np.ndarray) -> list[list[int]]:
+    """The ten nearest of each query, as the database finds them."""
+    return [query(db, NEAREST.format(table), [wanted, 10]).id.tolist() for wanted in queries]
+
+
+def _recall(found: list[list[int]], exact: np.ndarray) -> float:
+    """The share of each query's exact neighbours that was found, on average."""
     return float(np.mean([len(set(some) & set(right)) / len(right) for some, right in zip(found, exact)]))
 
 
