@@ -1,0 +1,408 @@
+"""Exercise 04_indexes: indexes that are built right, used, and measured."""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+from psycopg2 import sql
+
+from pgv_helpers.bulk import bulk_load
+from pgv_helpers.bulk import read_embeddings as stored_embeddings
+from pgv_helpers.course import expect
+from pgv_helpers.course.question import question
+from pgv_helpers.datasets import clustered_vectors
+from pgv_helpers.db import query
+from pgv_helpers.distances import exact_neighbours, find_metric
+from pgv_helpers.errors import IndexProblem
+from pgv_helpers.indexes import Plan, explain
+
+question = partial(question, exercise="04_indexes")
+
+DIMENSION = 32
+ROWS = 3000
+"""As many as it takes for PostgreSQL to prefer an index of its own accord."""
+
+NEAREST = "SELECT id FROM {} ORDER BY embedding <=> %s LIMIT %s"
+
+
+def vectors_and_queries(
+    rng: np.random.Generator, number: int, queries: int, dimension: int = DIMENSION, *, spread: float = 0.8
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors in 50 clusters, and held-out ones to search for.
+
+    In clusters much narrower than by default an HNSW search with a small m may end in a wrong one.
+    Their lengths differ, so that Euclidean distance and inner product rank otherwise than cosine distance.
+    """
+    chunks = clustered_vectors(number + queries, dimension, clusters=50, spread=spread, seed=int(rng.integers(2**31)))
+    vectors = np.concatenate(list(chunks)) * rng.uniform(0.3, 3, size=(number + queries, 1)).astype(np.float32)
+    return vectors[:number], vectors[number:]
+
+
+def make_table(db, vectors: np.ndarray, table: str = "documents") -> None:
+    """The table as the exercise describes it, analyzed; the ids count from 1."""
+    statement = sql.SQL("CREATE TABLE {} (id integer PRIMARY KEY, embedding vector({}) NOT NULL)")
+    query(db, statement.format(sql.Identifier(table), sql.Literal(vectors.shape[1])))
+    bulk_load(db, table, {"id": np.arange(1, len(vectors) + 1), "embedding": vectors})
+    query(db, sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
+
+
+@question(
+    "indexes.create_hnsw",
+    points=1,
+    objective="build an HNSW index for an operator, with options",
+    hints=[
+        "An index serves the operator of its operator class; `<=>` is cosine distance.",
+        "`CREATE INDEX ON … USING hnsw (column operator_class) WITH (option = value, …)`. Then commit.",
+        "`CREATE INDEX ON documents USING hnsw (embedding vector_cosine_ops) WITH (m = 8, ef_construction = 100)`",
+    ],
+)
+def create_hnsw(learner, db, rng) -> Iterator[str]:
+    vectors, (wanted,) = vectors_and_queries(rng, ROWS, 1)
+    make_table(db, vectors)
+    learner.call("create_hnsw", learner.conn)
+    expect.committed(learner)
+    options = {"m": "8", "ef_construction": "100"}
+    name = expect.index(db, "documents", "hnsw", "vector_cosine_ops", options)
+    yield "there is an HNSW index for cosine distance with these options, and it was committed"
+    with db.cursor() as cur:
+        expect.uses_index(db, cur.mogrify(NEAREST.format("documents"), [wanted, 5]).decode(), name)
+    yield "PostgreSQL uses it for a search by `<=>`"
+
+
+@question(
+    "indexes.use_the_index",
+    points=2,
+    objective="write a search that its index can serve",
+    hints=[
+        "Which operator does the index's operator class serve? Of vectors of length 1 it ranks as `<=>` does.",
+        "An index gives rows by rising distance: ORDER BY holds the bare operator, ascending, with nothing around it.",
+        "`ORDER BY embedding <#> %s LIMIT %s`: the negative inner product, so that the most similar come first.",
+    ],
+)
+def use_the_index(learner, db, rng) -> Iterator[str]:
+    vectors, queries = vectors_and_queries(rng, ROWS, 3)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    make_table(db, vectors)
+    query(db, "CREATE INDEX documents_ip ON documents USING hnsw (embedding vector_ip_ops)")
+    definitions = "SELECT indexdef FROM pg_indexes WHERE schemaname = current_schema() ORDER BY 1"
+    before = query(db, definitions)
+    for wanted in queries:
+        limit = int(rng.integers(5, 15))
+        returned = learner.call("search_fast", learner.conn, wanted, limit)
+        expect.committed(learner)
+        _expect_nearest(returned, vectors, wanted, limit)
+        if not query(db, definitions).equals(before):
+            raise expect.Wrong("The indexes of the table were changed. Search with the one that was there.")
+    yield "the most similar come first, and the indexes are as they were"
+    _expect_index(db, learner, "documents", "documents_ip")
+    yield "the search uses the index"
+
+
+@question(
+    "indexes.search_many",
+    points=2,
+    objective="tune an index for one search, and nothing beyond it",
+    hints=[
+        "An HNSW scan returns no more rows than `hnsw.ef_search`, which is 40 unless you say more.",
+        "`SET LOCAL` holds to the end of the transaction, so it has to be in the same `with conn:` as the search.",
+        '`cur.execute("SET LOCAL hnsw.ef_search = %s", [limit])`, then the search, both in one '
+        "`with conn, conn.cursor() as cur:`. Much more than `limit`, and PostgreSQL finds the index too dear.",
+    ],
+)
+def search_many(learner, db, rng) -> Iterator[str]:
+    vectors, queries = vectors_and_queries(rng, 2 * ROWS, 2, spread=1.2)
+    make_table(db, vectors)
+    query(
+        db,
+        """CREATE INDEX documents_cosine ON documents
+           USING hnsw (embedding vector_cosine_ops) WITH (m = 8, ef_construction = 32)""",
+    )
+    for wanted, limit in zip(queries, (int(rng.integers(50, 70)), int(rng.integers(105, 115)))):
+        with expect.settings_kept(learner):
+            returned = learner.call("search_many", learner.conn, wanted, limit)
+            expect.committed(learner)
+            local = any(re.search(r"\bSET\s+LOCAL\b", sent.text, re.I) for sent in learner.statements)
+            if local and isinstance(returned, list) and len(returned) < limit:
+                raise expect.Wrong(
+                    f"The result holds {len(returned)} ids, which is too few. SET LOCAL was sent: does it ask for "
+                    "enough, and does the search run in the same transaction?"
+                )
+            _expect_nearest(returned, vectors, wanted, limit)
+    yield "as many come back as were asked for, the nearest first"
+    yield "the session's settings are as they were"
+    _expect_index(db, learner, "documents", "documents_cosine")
+    yield "the search uses the index"
+
+
+@question(
+    "indexes.mend_library",
+    points=3,
+    objective="find what is wrong with an index and with the search that should use it",
+    hints=[
+        "IVFFlat looks for the centres of its lists among the rows that are there when it is built.",
+        "Cosine similarity is 1 minus cosine distance; the index needs the operator class of that distance. "
+        "And an index serves ORDER BY only where the bare operator stands, ascending.",
+        "Insert first, then `CREATE INDEX … USING ivfflat (embedding vector_cosine_ops) WITH (lists = 50)`. "
+        "Search with `SELECT id, 1 - (embedding <=> %(vector)s) … ORDER BY embedding <=> %(vector)s LIMIT %(limit)s`.",
+    ],
+)
+def mend_library(learner, db, rng) -> Iterator[str]:
+    vectors, queries = vectors_and_queries(rng, ROWS, 40, spread=0.5)
+    learner.call("build_library", learner.conn, list(zip(range(1, ROWS + 1), vectors)))
+    expect.committed(learner)
+    expect.columns(db, "library", {"id": "integer", "embedding": f"vector({DIMENSION})"})
+    expect.unique(db, "library", ["id"], primary=True)
+    expect.count(db, "library", ROWS, learner)
+    ids, stored = stored_embeddings(db, "library")
+    expect.equal(sorted(ids.tolist()), list(range(1, ROWS + 1)), "The column id")
+    expect.close(stored[np.argsort(ids)], vectors, "The column embedding", tolerance=0)
+    yield "the table holds the rows"
+    name = expect.index(db, "library", "ivfflat", "vector_cosine_ops", {"lists": "50"})
+    yield "it has an IVFFlat index of 50 lists for cosine distance"
+    query(db, "ANALYZE library")
+    exact = exact_neighbours(vectors, queries, 10)[0] + 1
+    found = _search(db, "library", queries)
+    recall = _recall(found, exact)
+    if recall < 0.8:
+        raise expect.Wrong(
+            f"The index finds {recall:.0%} of the ten nearest: its lists do not suit the rows. "
+            "Which rows were there when it was built?"
+        )
+    yield "its lists suit the rows"
+    # A list may hold fewer than ten rows, and then fewer come back, whoever searches.
+    full = [row for row, some in enumerate(found) if len(some) == 10][:10]
+    found = []
+    for wanted in queries[full]:
+        returned = learner.call("search_library", learner.conn, wanted, 10)
+        expect.committed(learner)
+        expect.is_a(returned, list, "The result")
+        expect.has_length(returned, 10, "The result", "rows")
+        for item in returned:
+            expect.is_a(item, tuple, "Each item of the result")
+            if len(item) != 2:
+                raise expect.Wrong(f"Each item of the result should be (id, similarity); it holds {len(item)} values.")
+            expect.is_a(item[1], float, "The second of each item")
+        _expect_similarities(returned, vectors, wanted)
+        found.append([id for id, _ in returned])
+        _expect_nearest(found[-1], vectors, wanted, 10, recall=0)  # of one query a probe may miss most
+    expect.recall(found, exact[full], 0.6, "The search")
+    yield "the search returns the nearest with their cosine similarities"
+    _expect_index(db, learner, "library", name)
+    yield "the search uses the index"
+
+
+@question(
+    "indexes.smallest_ef_search",
+    points=3,
+    objective="measure recall against exact search, and choose a setting by it",
+    hints=[
+        "Recall needs the exact neighbours, and the index does not know them: how does PostgreSQL search without it?",
+        "`SET LOCAL enable_indexscan = off` in the same transaction makes a search exact; then switch it on again, and "
+        "for each candidate, the smallest first, `SET LOCAL hnsw.ef_search = …`.",
+        "The recall of a query is `len(set(found) & set(exact)) / 10`. Take the mean over the queries, and return the "
+        "first candidate of `sorted(candidates)` whose mean is 0.95 or more.",
+    ],
+)
+def smallest_ef_search(learner, db, rng) -> Iterator[str]:
+    # Random vectors and an index with few edges, so that the recall has a long way to go.
+    vectors = rng.normal(size=(ROWS, DIMENSION)).astype(np.float32)
+    queries = rng.normal(size=(40, DIMENSION)).astype(np.float32)
+    make_table(db, vectors)
+    m = int(rng.choice([6, 7]))
+    statement = "CREATE INDEX ON documents USING hnsw (embedding vector_cosine_ops) WITH (m = {}, ef_construction = {})"
+    query(db, statement.format(m, 3 * m))
+    # Neither rising nor falling. Who takes the default, 40, for exact finds the third enough, which it never is.
+    ranges = [(5, 10), (350, 400), (40, 43), (170, 200), (15, 21), (95, 111), (62, 73)]
+    candidates = [int(rng.integers(*range)) for range in ranges]
+    exact = exact_neighbours(vectors, queries, 10)[0] + 1
+    recalls = {}
+    for candidate in candidates:
+        query(db, "SET hnsw.ef_search = %s", [candidate])
+        recalls[candidate] = _recall(_search(db, "documents", queries), exact)
+    with expect.settings_kept(learner):
+        returned = learner.call("smallest_ef_search", learner.conn, queries, candidates)
+        expect.committed(learner)
+        _expect_int(returned, "The result")
+        if returned not in candidates:
+            raise expect.Wrong(f"The result is {returned}, which is none of the candidates.")
+        yield "the result is one of the candidates"
+        # What is nearer to the limit than 0.01 may fall on either side of it.
+        if recalls[returned] < 0.94:
+            raise expect.Wrong(
+                f"With ef_search = {returned} the recall is {recalls[returned]:.2f}, and 0.95 is asked for. "
+                "Are the exact neighbours found without the index?"
+            )
+        yield "its recall against exact search is high enough"
+        if any(recalls[smaller] >= 0.96 for smaller in candidates if smaller < returned):
+            raise expect.Wrong(f"The result is {returned}, and a smaller candidate reaches the recall as well.")
+        yield "no smaller one is"
+    yield "the session's settings are as they were"
+
+
+@question(
+    "indexes.long_vectors",
+    points=2,
+    objective="index vectors of more than 2000 dimensions, in half precision",
+    hints=[
+        "An index on halfvec takes up to 4000 dimensions, and an index may be on an expression.",
+        "The expression is a cast, in parentheses of its own: `((embedding::halfvec(2048)) halfvec_cosine_ops)`. "
+        "A search has to write the same expression.",
+        "`ORDER BY embedding::halfvec(2048) <=> %s::halfvec(2048) LIMIT %s`",
+    ],
+)
+def long_vectors(learner, db, rng) -> Iterator[str]:
+    vectors, queries = vectors_and_queries(rng, 600, 3, 2048)
+    make_table(db, vectors, "long_documents")
+    learner.call("index_long", learner.conn)
+    expect.committed(learner)
+    expect.columns(db, "long_documents", {"id": "integer", "embedding": "vector(2048)"})
+    name = expect.index(db, "long_documents", "hnsw", "halfvec_cosine_ops")
+    yield "there is an HNSW index in half precision, and the column is as it was"
+    for wanted in queries:
+        limit = int(rng.integers(5, 15))
+        returned = learner.call("search_long", learner.conn, wanted, limit)
+        expect.committed(learner)
+        # Half precision has eleven bits, so that what is almost as near may come first.
+        _expect_nearest(returned, vectors, wanted, limit, tolerance=1e-3)
+    yield "the search returns the nearest first"
+    _expect_index(db, learner, "long_documents", name, "SET LOCAL enable_seqscan = off")
+    yield "the search can use the index"
+
+
+@question(
+    "indexes.rerank",
+    points=3,
+    objective="search by bits, and rank what was found by the vectors",
+    hints=[
+        "Two steps: many candidates by `<~>` on the bits, then the best of them by `<=>` on the vectors.",
+        "The inner query orders by the very expression of the index and has `LIMIT %(candidates)s`; it hands on "
+        "`id` and `embedding` to the outer one.",
+        "`SELECT id FROM (SELECT id, embedding FROM documents ORDER BY binary_quantize(embedding)::bit(128) <~> "
+        "binary_quantize(%(vector)s::vector) LIMIT %(candidates)s) AS found ORDER BY embedding <=> %(vector)s "
+        "LIMIT %(limit)s`",
+    ],
+)
+def rerank(learner, db, rng) -> Iterator[str]:
+    vectors, queries = vectors_and_queries(rng, ROWS, 20, 128)
+    make_table(db, vectors)
+    query(
+        db,
+        """CREATE INDEX documents_bits ON documents
+           USING hnsw ((binary_quantize(embedding)::bit(128)) bit_hamming_ops)""",
+    )
+    found = []
+    for wanted in queries:
+        returned = learner.call("search_rerank", learner.conn, wanted, 40, 10)
+        expect.committed(learner)
+        _expect_nearest(returned, vectors, wanted, 10, recall=0)
+        found.append(returned)
+    yield "what comes back is in the order of the cosine distance"
+    _expect_candidates(db, learner, 40)
+    few = int(rng.integers(15, 30))
+    learner.call("search_rerank", learner.conn, queries[0], few, 10)
+    _expect_candidates(db, learner, few)
+    yield "the index on the bits gives as many candidates as were asked for"
+    expect.recall(found, exact_neighbours(vectors, queries, 10)[0] + 1, 0.75, "With 40 candidates")
+    yield "the best of them come back, nearly all of the true nearest"
+
+
+def _expect_int(value, what: str) -> None:
+    """A whole number, Python's or NumPy's."""
+    if not isinstance(value, np.integer):
+        expect.is_a(value, int, what)
+
+
+def _expect_nearest(
+    returned, vectors: np.ndarray, wanted: np.ndarray, limit: int, *, recall: float = 0.4, tolerance: float = 1e-6
+) -> None:
+    """A list of ids, the nearest by cosine distance first, and enough of the true nearest among them."""
+    expect.is_a(returned, list, "The result")
+    for item in returned:
+        _expect_int(item, "Each id of the result")
+    expect.has_length(returned, limit, "The result", "ids")
+    if strange := [id for id in returned if not 1 <= id <= len(vectors)]:
+        raise expect.Wrong(f"The result holds {strange[0]}, which is the id of no row.")
+    if len(set(returned)) < len(returned):
+        raise expect.Wrong("The result holds an id twice.")
+    distances = find_metric("cosine").distances(wanted[None], vectors)[0]
+    of_returned = distances[np.array(returned) - 1]
+    if (np.diff(of_returned) < 0).all() and of_returned[-1] > np.median(distances):
+        raise expect.Wrong("The result begins with the farthest of all. A distance is small where vectors are alike.")
+    expect.ordered(of_returned, "The result, by cosine distance,", tolerance=tolerance)
+    expect.recall([returned], [np.argsort(distances)[:limit] + 1], recall, "The result")
+
+
+def _expect_similarities(returned: list[tuple], vectors: np.ndarray, wanted: np.ndarray) -> None:
+    """The numbers beside the ids are cosine similarities, not those of another measure."""
+    rows = [id - 1 for id, _ in returned if isinstance(id, int) and 1 <= id <= len(vectors)]
+    distances = {name: find_metric(name).distances(wanted[None], vectors[rows])[0] for name in ("cosine", "l2")}
+    others = {
+        "cosine distances": distances["cosine"],
+        "1 minus Euclidean distances": 1 - distances["l2"],
+        "Euclidean distances": distances["l2"],
+    }
+    numbers = [number for _, number in returned]
+    for name, measured in others.items():
+        if np.shape(numbers) == measured.shape and np.allclose(numbers, measured, rtol=1e-3, atol=1e-3):
+            raise expect.Wrong(f"The numbers beside the ids are {name}, not cosine similarities.")
+    if len(rows) == len(numbers):
+        expect.close(numbers, 1 - distances["cosine"], "The list of similarities", tolerance=1e-4)
+
+
+def _search(db, table: str, queries: np.ndarray) -> list[list[int]]:
+    """The ten nearest of each query, as the database finds them."""
+    return [query(db, NEAREST.format(table), [wanted, 10]).id.tolist() for wanted in queries]
+
+
+def _recall(found: list[list[int]], exact: np.ndarray) -> float:
+    """The share of each query's exact neighbours that was found, on average."""
+    return float(np.mean([len(set(some) & set(right)) / len(right) for some, right in zip(found, exact)]))
+
+
+def _plans(db, learner, table: str, setting: str) -> list[Plan]:
+    """The plans of the learner's searches of a table, each in the settings that were sent before it."""
+    plans = []
+    query(db, "BEGIN")
+    try:
+        if setting:
+            query(db, setting)
+        # One text may hold several statements; no vector holds a semicolon or two hyphens.
+        sent = [re.sub(r"--.*", "", sent.text) for sent in learner.statements if sent.status]
+        for statement in ";".join(sent).split(";"):
+            if re.search(r"^\s*(RE)?SET\b|\bset_config\b", statement, re.I | re.M):
+                query(db, statement)
+            elif re.search(rf"\bSELECT\b.*\b{table}\b", statement, re.I | re.S):
+                with suppress(IndexProblem):  # of what is no query, such as an EXPLAIN
+                    plans.append(explain(db, statement))
+    finally:
+        query(db, "ROLLBACK")
+    return plans
+
+
+def _expect_index(db, learner, table: str, index: str, setting: str = "") -> Plan:
+    """A search that was sent reads this index, in the settings that were sent before it; the plan."""
+    plans = _plans(db, learner, table, setting)
+    if not plans:
+        raise expect.Wrong(f"No search of {table} was sent over the connection that the function was given.")
+    for plan in plans:
+        if index in [node.get("Index Name") for _, node in plan.nodes]:
+            return plan
+    keys = [key for _, node in plans[-1].nodes for key in node.get("Sort Key", [])]
+    by = ", sorted by " + re.sub(r"'[^' ]{20,}'", "'…'", keys[-1]) if keys else ""  # without the vector's numbers
+    raise expect.Wrong(f"The search does not use the index {index}. Its plan is {plans[-1].steps}{by}.")
+
+
+def _expect_candidates(db, learner, number: int) -> None:
+    """A LIMIT lets so many rows of the index on the bits through."""
+    above = {}
+    for depth, node in _expect_index(db, learner, "documents", "documents_bits").nodes:
+        above[depth] = node
+        if node.get("Index Name") == "documents_bits":
+            break
+    taken = next(
+        int(above[d]["Actual Rows"]) for d in range(depth, -1, -1) if above[d]["Node Type"] == "Limit" or not d
+    )
+    if taken != number:
+        raise expect.Wrong(f"The index gives {taken} candidates, and {number} were asked for.")
