@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import LogLocator, NullLocator
 
 from pgv_helpers.distances import MetricName, find_metric
 
@@ -267,22 +268,19 @@ def plot_lines(
     Args:
         frame: the columns named by the other arguments.
         by: the column that tells the lines apart; without it there is one line.
-        point: a column whose value is written beside each point, such as the setting that gave it.
+        point: a column whose value is written beside each point where there is room, such as the setting that gave it.
         log: `"x"`, `"y"` or `"xy"`, the axes that are logarithmic.
     """
     lines = list(frame.groupby(by, sort=False)) if by else [("", frame)]
     with _figure(7.5, 4.2) as (figure, axes):
-        for number, (colour, marker, (_, line)) in enumerate(zip(cycle(OKABE_ITO), cycle(MARKERS), lines)):
+        for colour, marker, (_, line) in zip(cycle(OKABE_ITO), cycle(MARKERS), lines):
             axes.plot(line[x], line[y], color=colour, marker=marker, markersize=5)
-            if point:
-                side = -13 if number % 2 else 7  # below and above, so that two lines' labels keep apart
-                for at_x, at_y, value in zip(line[x], line[y], line[point]):
-                    axes.annotate(
-                        value if isinstance(value, str) else f"{value:g}", (at_x, at_y), xytext=(0, side),
-                        textcoords="offset points", ha="center", fontsize=8, color=colour, path_effects=OUTLINE,
-                    )  # fmt: skip
         for axis in log:
             axes.set(**{f"{axis}scale": "log"})
+        if "y" in log:
+            axes.yaxis.set(
+                major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:g}"
+            )
         if "x" in log:  # the values that were measured say more than powers of ten
             axes.set_xticks(sorted(set(frame[x])), [f"{value:g}" for value in sorted(set(frame[x]))])
             axes.minorticks_off()
@@ -291,7 +289,24 @@ def plot_lines(
         axes.grid(color="#E5E5E5", linewidth=0.8)
         if by:
             _name_ends(axes, lines, x, y)
+        if point:
+            _label_points(axes, lines, x, y, point)
         return figure
+
+
+def _label_points(axes: Axes, lines: Iterable[tuple[str, "pandas.DataFrame"]], x: str, y: str, label: str) -> None:
+    """A label above each point, or below for every second line; none where it would cover another."""
+    taken = []
+    for number, (colour, (_, line)) in enumerate(zip(cycle(OKABE_ITO), lines)):
+        side = -13 if number % 2 else 7
+        for *point, value in line[[x, y, label]].itertuples(index=False):
+            place = axes.transData.transform(point) * 72 / axes.figure.dpi + (0, side)
+            if all(np.abs(place - other).max() > 10 for other in taken):
+                taken.append(place)
+                axes.annotate(
+                    value if isinstance(value, str) else f"{value:g}", point, xytext=(0, side), ha="center",
+                    textcoords="offset points", fontsize=8, color=colour, path_effects=OUTLINE,
+                )  # fmt: skip
 
 
 def _name_ends(axes: Axes, lines: Iterable[tuple[str, "pandas.DataFrame"]], x: str, y: str) -> None:
@@ -399,7 +414,7 @@ def plot_cells(
         for own in range(len(centres)):  # the outline of each cell
             axes.contour(grid[..., 0], grid[..., 1], owner == own, levels=[0.5], colors=[GREY], linewidths=0.7)
         axes.scatter(*points.T, s=9, color=GREY, zorder=2)
-        axes.scatter(*centres.T, s=45, marker="+", color=BLACK, zorder=3, label="centre of a cell")
+        axes.scatter(*centres.T, s=45, marker="+", color=BLACK, zorder=3, label="centre of a list")
         axes.scatter(*points[found].T, s=42, color=GREEN, edgecolor=BLACK, linewidth=0.5, zorder=4,
                      label=f"{len(found)} of the {k} nearest: found")  # fmt: skip
         if len(missed):
@@ -408,7 +423,7 @@ def plot_cells(
         axes.scatter(*star[0], s=230, marker="*", color=YELLOW, edgecolor=BLACK, zorder=5, label="question")
         axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
         compared = f"{np.isin(cell, probed).sum()} of {len(points)} points compared"
-        axes.set_title(f"{probes} of {len(centres)} cells probed, {compared}", fontsize=10)
+        axes.set_title(f"{probes} of {len(centres)} lists probed, {compared}", fontsize=10)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
         return figure
 

@@ -65,7 +65,7 @@ WORDS = {
     "bars": {"slow", "fast", "300 ms", "0.25 ms", "to load (ms)"},
     "matrix": {"first", "second", "0.25", "0.75", "distance"},
     "neighbours": {"A", "B", "C", "<->  l2: B", "<=>  cosine: C", "first number", "second number"},
-    "distributions": {"random", "real", "cosine distance", "share of pairs (density)"},
+    "distributions": {"random", "real", "cosine distance", "frequency"},
     "lines": {"hnsw", "ivfflat", "10", "40", "1", "recall@10", "median (ms)"},
     "plan": {
         "Limit",
@@ -76,7 +76,7 @@ WORDS = {
         "5 rows read, 12 pages, 3.00 ms",
     },
     "planned": {"Limit", "Index Scan on items using items_hnsw"},
-    "cells": {"centre of a cell", "question"},
+    "cells": {"centre of a list", "question"},
     "walk": {"layer 1: 2 points, 0 steps", "layer 0: 3 points, 1 step"},
     "scores": {"easy", "hard", "words 0.90", "vectors 0.50", "words 0.10", "vectors 0.30"},
 }
@@ -126,7 +126,7 @@ def test_cells_tell_what_was_probed_and_what_was_missed():
     figure = plot_cells(points, points[[0, 4]], (4, 0), probes=1, k=3)
     words = {text.get_text() for text in figure.findobj(plt.Text)}
     assert {"2 of the 3 nearest: found", "1 of the 3 nearest: missed"} <= words
-    assert "1 of 2 cells probed, 3 of 5 points compared" in words
+    assert "1 of 2 lists probed, 3 of 5 points compared" in words
 
 
 def inside(figure):
