@@ -23,7 +23,7 @@ from pgv_helpers.db import connect, query
 from pgv_helpers.distances import Metric, MetricName, exact_neighbours, find_metric
 from pgv_helpers.documents import create_documents_table
 from pgv_helpers.errors import CourseError, IndexProblem
-from pgv_helpers.indexes import SETTINGS, explain, search_settings
+from pgv_helpers.indexes import SETTINGS, explain, search_settings, undone
 from pgv_helpers.models import embed
 from pgv_helpers.search import add_full_text, full_text_search, hybrid_search, vector_search
 from pgv_helpers.tables import table_columns
@@ -305,66 +305,67 @@ def sweep(
     """
     if k < 1:
         raise CourseError(f"k must be 1 or more; it is {k}.")
-    ids, vectors = read_embeddings(conn, table, column=column)
-    if not len(ids):
-        raise CourseError(f"{table!r} has no vectors in {column!r}, so there is nothing to find. Load it first.")
-    of, type = find_metric(metric), table_columns(conn, table)[column].type
-    queries = _checked_queries(queries, vectors.shape[1], type, of)
-    if statement is None:
-        # A percent sign in a name would be taken for a parameter.
-        names = (sql.Identifier(name.replace("%", "%%")) for name in (table, column))
-        statement = sql.SQL("SELECT id FROM {} ORDER BY {} {} %(vector)s LIMIT %(k)s").format(
-            *names, sql.SQL(of.operator)
-        )
-    text = statement if isinstance(statement, str) else statement.as_string(conn)
-    combinations = _combinations(settings or {}, text)
-    if show_sql:
-        print(text)
+    with undone(conn):  # a search that only reads has no need to leave a transaction open
+        ids, vectors = read_embeddings(conn, table, column=column)
+        if not len(ids):
+            raise CourseError(f"{table!r} has no vectors in {column!r}, so there is nothing to find. Load it first.")
+        of, type = find_metric(metric), table_columns(conn, table)[column].type
+        queries = _checked_queries(queries, vectors.shape[1], type, of)
+        if statement is None:
+            # A percent sign in a name would be taken for a parameter.
+            names = (sql.Identifier(name.replace("%", "%%")) for name in (table, column))
+            statement = sql.SQL("SELECT id FROM {} ORDER BY {} {} %(vector)s LIMIT %(k)s").format(
+                *names, sql.SQL(of.operator)
+            )
+        text = statement if isinstance(statement, str) else statement.as_string(conn)
+        combinations = _combinations(settings or {}, text)
+        if show_sql:
+            print(text)
 
-    exact = exact_neighbours(vectors, queries, k, metric)[1]
-    row_of = dict(zip(ids.tolist(), range(len(ids))))
-    without = set(query(conn, _WITHOUT_VECTOR.format(sql.Identifier(table), sql.Identifier(column))).id)
+        exact = exact_neighbours(vectors, queries, k, metric)[1]
+        row_of = dict(zip(ids.tolist(), range(len(ids))))
+        without = set(query(conn, _WITHOUT_VECTOR.format(sql.Identifier(table), sql.Identifier(column))).id)
 
-    def share_found(vector: np.ndarray, nearest: np.ndarray, found: Sequence) -> float:
-        try:
-            rows = [row_of[id] for id in set(found[:k]) - without]
-        except (KeyError, TypeError):  # no such id, or what cannot be one
-            strange = next(id for id in found if not isinstance(id, int) or id not in row_of and id not in without)
-            raise CourseError(
-                f"The search returned {strange!r:.60}, which is the id of no row of {table!r}. "
-                "The first column of your statement must be the id."
-            ) from None
-        nearest = nearest[np.isfinite(nearest)]  # a zero vector has no cosine distance, and is no neighbour
-        if not len(nearest):
-            return np.nan
-        # The distance to its opposite tells how large a query's distances are, and so the errors of rounding.
-        tie = TIE * max(np.abs(nearest).max(), np.abs(of.distances([vector], [-vector])).item())
-        within = of.distances([vector], vectors[rows]) <= nearest.max() + tie
-        return min(within.sum(), len(nearest)) / len(nearest)
-
-    rows = []
-    for chosen in tqdm(combinations, f"sweeping {table}", leave=False, delay=3, disable=not progress):
-        tuned = {name: value for name, value in chosen.items() if name in TUNABLE}
-        with search_settings(conn, **tuned), conn.cursor() as cur:
-
-            def search(vector: np.ndarray) -> list:
-                cur.execute(text, {**chosen, "vector": vector, "k": int(k)})
-                return [row[0] for row in cur.fetchall()]
-
-            plan = explain(conn, text, {**chosen, "vector": queries[0], "k": int(k)}, analyze=False)
+        def share_found(vector: np.ndarray, nearest: np.ndarray, found: Sequence) -> float:
             try:
-                found = [search(vector) for vector in queries]
-                latency = measure_latency({"": search}, queries, warmup=0, progress=False).iloc[0]
-            except psycopg2.Error as error:
-                raise IndexProblem(f"PostgreSQL cannot run this: {str(error).strip()}") from None
-        rows.append({
-            **chosen,
-            f"recall@{k}": np.mean([share_found(*each) for each in zip(queries, exact, found)]),
-            "median (ms)": latency["median (ms)"],
-            "p95 (ms)": latency["p95 (ms)"],
-            "rows": np.mean([len(some) for some in found]),
-            "index": plan.index or "none",
-        })  # fmt: skip
+                rows = [row_of[id] for id in set(found[:k]) - without]
+            except (KeyError, TypeError):  # no such id, or what cannot be one
+                strange = next(id for id in found if not isinstance(id, int) or id not in row_of and id not in without)
+                raise CourseError(
+                    f"The search returned {strange!r:.60}, which is the id of no row of {table!r}. "
+                    "The first column of your statement must be the id."
+                ) from None
+            nearest = nearest[np.isfinite(nearest)]  # a zero vector has no cosine distance, and is no neighbour
+            if not len(nearest):
+                return np.nan
+            # The distance to its opposite tells how large a query's distances are, and so the errors of rounding.
+            tie = TIE * max(np.abs(nearest).max(), np.abs(of.distances([vector], [-vector])).item())
+            within = of.distances([vector], vectors[rows]) <= nearest.max() + tie
+            return min(within.sum(), len(nearest)) / len(nearest)
+
+        rows = []
+        for chosen in tqdm(combinations, f"sweeping {table}", leave=False, delay=3, disable=not progress):
+            tuned = {name: value for name, value in chosen.items() if name in TUNABLE}
+            with search_settings(conn, **tuned), conn.cursor() as cur:
+
+                def search(vector: np.ndarray) -> list:
+                    cur.execute(text, {**chosen, "vector": vector, "k": int(k)})
+                    return [row[0] for row in cur.fetchall()]
+
+                plan = explain(conn, text, {**chosen, "vector": queries[0], "k": int(k)}, analyze=False)
+                try:
+                    found = [search(vector) for vector in queries]
+                    latency = measure_latency({"": search}, queries, warmup=0, progress=False).iloc[0]
+                except psycopg2.Error as error:
+                    raise IndexProblem(f"PostgreSQL cannot run this: {str(error).strip()}") from None
+            rows.append({
+                **chosen,
+                f"recall@{k}": np.mean([share_found(*each) for each in zip(queries, exact, found)]),
+                "median (ms)": latency["median (ms)"],
+                "p95 (ms)": latency["p95 (ms)"],
+                "rows": np.mean([len(some) for some in found]),
+                "index": plan.index or "none",
+            })  # fmt: skip
     return pandas.DataFrame(rows)
 
 

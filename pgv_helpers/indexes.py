@@ -192,8 +192,8 @@ def search_settings(
     """Tune the searches within a `with` block, by SET LOCAL, and leave nothing behind.
 
     SET LOCAL holds to the end of the transaction, so the block belongs to one: COMMIT or
-    ROLLBACK within it is an error. A connection in autocommit mode gets a transaction for
-    the block, which is committed at its end.
+    ROLLBACK within it is an error. Outside of any transaction the block is one of its own,
+    as with `with conn:`, committed at its end and rolled back after an error.
 
     Args:
         ef_search: HNSW's candidates: more find more and take longer; also the most rows that it returns.
@@ -219,7 +219,7 @@ def search_settings(
         for name, value in wanted.items():
             print(f"SET LOCAL {name} = {value};")
     require_ready(conn)
-    alone = conn.autocommit and conn.info.transaction_status == TRANSACTION_STATUS_IDLE
+    alone = conn.info.transaction_status == TRANSACTION_STATUS_IDLE
     with transaction(conn) if alone else nullcontext():
         query(conn, "SELECT '[0]'::vector")  # loads pgvector, which knows the names and their ranges
         before = {name: _setting(conn, name) for name in wanted}
@@ -349,8 +349,7 @@ def explain(
     Raises:
         IndexProblem: a statement that PostgreSQL cannot plan or run, with its message.
     """
-    require_ready(conn)
-    with _undone(conn), conn.cursor() as cur:
+    with undone(conn), conn.cursor() as cur:
         try:
             text = cur.mogrify(statement, parameters)
         except (IndexError, KeyError, TypeError, ValueError):
@@ -371,8 +370,13 @@ def explain(
 
 
 @contextmanager
-def _undone(conn: Connection) -> Iterator[None]:
-    """Whatever the block does, the database and the transaction are then as they were."""
+def undone(conn: Connection) -> Iterator[None]:
+    """Whatever the block does, the database and the transaction are then as they were.
+
+    Raises:
+        DocumentError: the connection is closed, or waits for a rollback.
+    """
+    require_ready(conn)
     if conn.info.transaction_status == TRANSACTION_STATUS_IDLE:
         autocommit, conn.autocommit = conn.autocommit, False
         try:
@@ -382,13 +386,13 @@ def _undone(conn: Connection) -> Iterator[None]:
                 conn.rollback()
                 conn.autocommit = autocommit
     else:
-        query(conn, "SAVEPOINT before_explain")
+        query(conn, "SAVEPOINT before_undone")
         try:
             yield
         finally:
             if not conn.closed:
-                query(conn, "ROLLBACK TO SAVEPOINT before_explain")
-                query(conn, "RELEASE SAVEPOINT before_explain")
+                query(conn, "ROLLBACK TO SAVEPOINT before_undone")
+                query(conn, "RELEASE SAVEPOINT before_undone")
 
 
 # -- building --------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import pytrec_eval
 from psycopg2 import sql
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from pgv_helpers import (
     bootstrap_interval,
@@ -197,7 +198,7 @@ def test_a_sweep_shows_what_a_setting_buys_and_leaves_nothing(conn, autocommit):
     assert (swept["p95 (ms)"] >= swept["median (ms)"]).all() and (swept["median (ms)"] > 0).all()
     again = sweep(conn, "items", QUERIES, {"ef_search": [1, 10, 100]}, progress=False)
     assert again["recall@10"].tolist() == swept["recall@10"].tolist()
-    assert conn.autocommit == autocommit
+    assert conn.autocommit == autocommit and conn.info.transaction_status == TRANSACTION_STATUS_IDLE
     assert query(conn, "SELECT current_setting('hnsw.ef_search')").iloc[0, 0] == "40"
 
 

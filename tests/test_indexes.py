@@ -359,6 +359,21 @@ def test_settings_hold_within_the_block_and_leave_nothing(conn, autocommit):
 
 
 @pytest.mark.parametrize("autocommit", [False, True])
+def test_a_block_outside_of_a_transaction_is_one_of_its_own(conn, autocommit):
+    run(conn, "CREATE TEMP TABLE notes (id int)")
+    conn.autocommit = autocommit
+    with search_settings(conn, ef_search=7):
+        query(conn, "INSERT INTO notes VALUES (1)")
+    assert conn.info.transaction_status == TRANSACTION_STATUS_IDLE
+    with pytest.raises(KeyError), search_settings(conn, ef_search=7):
+        query(conn, "INSERT INTO notes VALUES (2)")
+        raise KeyError
+    assert conn.info.transaction_status == TRANSACTION_STATUS_IDLE
+    assert query(conn, "SELECT id FROM notes").id.tolist() == [1]
+    run(conn, "DROP TABLE notes")
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
 def test_an_error_in_the_block_leaves_nothing_either(conn, autocommit):
     conn.autocommit = autocommit
     with pytest.raises(KeyError), search_settings(conn, ef_search=7):
