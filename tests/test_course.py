@@ -69,6 +69,39 @@ def test_settings_are_those_of_the_learners_connection(learn):
     assert learner.settings["hnsw.ef_search"] == "8"
 
 
+def test_a_connection_left_in_autocommit_mode_shows_in_the_settings(learn):
+    learner = learn("def f(conn): conn.autocommit = True")
+    before = learner.settings
+    learner.call("f", learner.conn)
+    assert {name for name, value in learner.settings.items() if value != before[name]} == {"conn.autocommit"}
+
+
+def test_a_create_index_remembers_what_was_set_when_it_was_sent(learn):
+    learner = learn("""
+        def f(conn):
+            with conn, conn.cursor() as cur:
+                cur.execute("CREATE TABLE t (id integer); SET LOCAL maintenance_work_mem = '77MB'")
+                cur.execute("CREATE INDEX first ON t (id)")
+            with conn, conn.cursor() as cur:
+                cur.execute("CREATE INDEX second ON t (id)")
+    """)
+    learner.call("f", learner.conn)
+    table, first, second = learner.statements
+    assert first.session["maintenance_work_mem"] == str(77 * 1024)
+    assert "maintenance_work_mem" not in {**table.session, **second.session}
+
+
+def test_a_stub_that_another_function_calls_is_named(learn):
+    learner = learn("""
+        def stub():
+            raise NotImplementedError()
+        def f():
+            return stub()
+    """)
+    with pytest.raises(Wrong, match="`stub` is still to be written, and f calls it"):
+        learner.call("f")
+
+
 def test_a_function_cannot_change_the_checks_own_data(learn):
     data = [np.zeros(2)]
     learn("def f(data): data[0][:] = 9; data.clear()").call("f", data)
@@ -177,7 +210,7 @@ def test_the_statements_of_a_call_are_known_however_they_were_sent(learn):
         def g(conn): pass
     """)
     assert learner.call("f", learner.conn) == 2
-    assert [text for text, _ in learner.statements] == [
+    assert [sent.text for sent in learner.statements] == [
         "SELECT 'it''s'",
         "INSERT INTO t VALUES (1)",
         "INSERT INTO t VALUES (2)",
@@ -185,7 +218,7 @@ def test_the_statements_of_a_call_are_known_however_they_were_sent(learn):
         "COPY t FROM STDIN",
         "SELECT 2 AS two",
     ]
-    assert {status.split()[0] for _, status in learner.statements} == {"SELECT", "INSERT", "COPY"}
+    assert {sent.status.split()[0] for sent in learner.statements} == {"SELECT", "INSERT", "COPY"}
     assert query(learn.db, "SELECT sum(a) AS sum FROM t")["sum"][0] == 15
     learner.call("g", learner.conn)
     assert learner.statements == []

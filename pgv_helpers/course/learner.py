@@ -3,12 +3,13 @@
 import _thread
 import copy
 import linecache
+import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Protocol
 
 import psycopg2.errors
@@ -20,15 +21,21 @@ from pgv_helpers.db import connect
 CALL_SECONDS = 10
 """How long one call of a learner's function may take."""
 
+CREATE_INDEX = re.compile(r"\bCREATE\s+INDEX\b", re.I)
+
 MOST_PLACES = 6
 """How many of a learner's lines are shown on the way to an exception."""
 
 
 class Statement(NamedTuple):
-    """A statement as it was sent, and what PostgreSQL said that it did ("INSERT 0 3"; empty if it failed)."""
+    """A statement as it was sent, and what PostgreSQL said that it did ("INSERT 0 3"; empty if it failed).
+
+    `session` holds, for a CREATE INDEX only, what was SET in the session when it was sent, by name.
+    """
 
     text: str
     status: str
+    session: Mapping[str, str] = MappingProxyType({})
 
 
 class Learner(Protocol):
@@ -38,7 +45,7 @@ class Learner(Protocol):
         conn: stands for the learner's own connection; pass it as an argument.
         statements: what the functions sent over it since the last `call` or `error` began.
         in_transaction: whether the last call left a transaction open.
-        settings: what is in force on the connection (`SET`), by name.
+        settings: what is in force on the connection (`SET`, and `conn.autocommit`), by name.
     """
 
     conn: Any
@@ -95,7 +102,7 @@ class NotebookLearner:
             found = dict(cur.fetchall())
         if idle:
             self.conn.rollback()
-        return found
+        return found | {"conn.autocommit": "on" if self.conn.autocommit else "off"}
 
     def call(self, function: str, *arguments: Any) -> Any:
         try:
@@ -149,6 +156,9 @@ class NotebookLearner:
             if code and code.co_names == ("NotImplementedError",):
                 return NotSolved()
             return Wrong(f"`raise NotImplementedError()` is still in {name}. Delete that line.")
+        if type(error) is NotImplementedError and not error.args and places:
+            inner = places[-1].split(",")[0].removeprefix("in ")
+            return Wrong(f"`{inner}` is still to be written, and {name} calls it.")
         if isinstance(error, psycopg2.errors.QueryCanceled):
             return Wrong(self._too_long(name))
         said = str(error).strip() or "(no message)"
@@ -191,6 +201,14 @@ class RecordingConnection(extensions.connection):
         wanted = options.pop("cursor_factory", None) or self.cursor_factory or extensions.cursor
         return super().cursor(*arguments, cursor_factory=_recording(wanted), **options)
 
+    def set_in_session(self) -> dict[str, str]:
+        """What was SET, for the session or the transaction, by name."""
+        if self.info.transaction_status == extensions.TRANSACTION_STATUS_INERROR:
+            return {}
+        with extensions.connection.cursor(self, cursor_factory=extensions.cursor) as cur:
+            cur.execute("SELECT name, setting FROM pg_settings WHERE source = 'session'")
+            return dict(cur.fetchall())
+
 
 def _recording(kind: type) -> type:
     """The kind of cursor, so that each statement it sends is remembered by its connection."""
@@ -198,13 +216,15 @@ def _recording(kind: type) -> type:
     class RecordingCursor(kind):
         def _remember(self, send: Callable, *arguments):
             status = ""
+            session = self.connection.set_in_session() if CREATE_INDEX.search(str(arguments[0])) else {}
             try:
                 result = send(*arguments)
                 status = self.statusmessage or "COPY"  # for a COPY psycopg2 has none
                 return result
             finally:
                 if self.query:
-                    self.connection.statements.append(Statement(self.query.decode(errors="replace"), status))
+                    text = self.query.decode(errors="replace")
+                    self.connection.statements.append(Statement(text, status, session))
 
         def execute(self, statement, parameters=None):
             return self._remember(super().execute, statement, parameters)
