@@ -38,23 +38,30 @@ def with_search(order: str, *, columns: str = f"id, 1 - ({COSINE})") -> str:
 
 
 def smallest(
-    *, exact: str = "off", last: str = "on", values: str = "sorted(candidates)", set: str = "SET LOCAL"
+    *,
+    exact: str = "enable_indexscan = off",
+    last: str = "on",
+    values: str = "sorted(candidates)",
+    set: str = "SET LOCAL",
+    of: str = "queries",
+    k: int = 10,
+    limit: float = 0.95,
 ) -> str:
     return f"""
 def smallest_ef_search(conn, queries, candidates):
     def ten_nearest(cur):
         found = []
-        for vector in queries:
-            cur.execute("SELECT id FROM documents ORDER BY embedding <=> %s LIMIT 10", [vector])
+        for vector in {of}:
+            cur.execute("SELECT id FROM documents ORDER BY embedding <=> %s LIMIT {k}", [vector])
             found.append([row[0] for row in cur.fetchall()])
         return found
     with conn, conn.cursor() as cur:
-        cur.execute("{set} enable_indexscan = {exact}")
+        cur.execute("{set} {exact}")
         right = ten_nearest(cur)
         cur.execute("{set} enable_indexscan = {last}")
         for value in {values}:
             cur.execute("{set} hnsw.ef_search = %s", [value])
-            if np.mean([len({{*a}} & {{*b}}) / 10 for a, b in zip(ten_nearest(cur), right)]) >= 0.95:
+            if np.mean([len({{*a}} & {{*b}}) / {k} for a, b in zip(ten_nearest(cur), right)]) >= {limit}:
                 return value
 """
 
@@ -85,6 +92,7 @@ def search_rerank(conn, vector, candidates, limit):
 """
 
 
+MISSES = r"With ef_search = \d+ the recall is 0\.\d+, and 0.95 is asked for"
 HNSW = "CREATE INDEX ON documents USING hnsw (embedding vector_cosine_ops)"
 
 WRONG_ANSWERS = {
@@ -235,20 +243,28 @@ WRONG_ANSWERS = {
     "indexes.smallest_ef_search": {
         "the first": (
             "def smallest_ef_search(conn, queries, candidates):\n    return candidates[0]",
-            r"With ef_search = \d the recall is 0\.\d\d, and 0.95 is asked for",
+            MISSES,
         ),
         "the largest": (
             "def smallest_ef_search(conn, queries, candidates):\n    return max(candidates)",
             r"The result is \d+, and a smaller candidate reaches the recall as well",
         ),
         "takes the index for exact": (
-            smallest(exact="on"),
-            r"With ef_search = \d\d? the recall is 0\.\d\d, (.*)Are the exact neighbours found without the index",
+            smallest(exact="enable_indexscan = on"),
+            MISSES + "(.*)Is the exact search without the index",
         ),
         "never switches the index on again": (
             smallest(last="off"),
-            r"With ef_search = \d the recall is 0\.\d\d, and 0.95 is asked for",
+            MISSES + "(.*)the other one with it",
         ),
+        "takes the index for exact, with a larger ef_search": (
+            smallest(exact="hnsw.ef_search = 200"),
+            MISSES + "(.*)Is the exact search without the index",
+        ),
+        "another limit": (smallest(limit=0.9), MISSES + "(.*)the limit 0.95"),
+        "some of the queries": (smallest(of="queries[:10]"), MISSES + "(.*)of every query"),
+        "very few of the queries": (smallest(of="queries[:3]"), MISSES + "(.*)of every query"),
+        "recall@5": (smallest(k=5), MISSES + "(.*)for the ten nearest"),
         "in the order that they come": (
             smallest(values="candidates"),
             "a smaller candidate reaches the recall as well",
