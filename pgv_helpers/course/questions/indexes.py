@@ -98,7 +98,7 @@ def use_the_index(learner, db, rng) -> Iterator[str]:
         if not query(db, definitions).equals(before):
             raise expect.Wrong("The indexes of the table were changed. Search with the one that was there.")
     yield "the most similar come first, and the indexes are as they were"
-    _expect_index(db, learner, "documents", "documents_ip")
+    _expect_index(db, learner, "documents", "documents_ip", last=True)
     yield "the search uses the index"
 
 
@@ -109,12 +109,12 @@ def use_the_index(learner, db, rng) -> Iterator[str]:
     hints=[
         "An HNSW scan returns no more rows than `hnsw.ef_search`, which is 40 unless you say more.",
         "`SET LOCAL` holds to the end of the transaction, so it has to be in the same `with conn:` as the search.",
-        '`cur.execute("SET LOCAL hnsw.ef_search = %s", [limit])`, then the search, both in one '
+        '`cur.execute("SET LOCAL hnsw.ef_search = %s", [max(limit, 40)])`, then the search, both in one '
         "`with conn, conn.cursor() as cur:`. Much more than `limit`, and PostgreSQL finds the index too dear.",
     ],
 )
 def search_many(learner, db, rng) -> Iterator[str]:
-    vectors, queries = vectors_and_queries(rng, 2 * ROWS, 2, spread=1.2)
+    vectors, queries = vectors_and_queries(rng, 2 * ROWS, 32, spread=1.2)
     make_table(db, vectors)
     query(
         db,
@@ -128,14 +128,30 @@ def search_many(learner, db, rng) -> Iterator[str]:
             local = any(re.search(r"\bSET\s+LOCAL\b", sent.text, re.I) for sent in learner.statements)
             if local and isinstance(returned, list) and len(returned) < limit:
                 raise expect.Wrong(
-                    f"The result holds {len(returned)} ids, which is too few. SET LOCAL was sent: does it ask for "
-                    "enough, and does the search run in the same transaction?"
+                    f"The result holds {len(returned)} ids, which is too few: {limit} were asked for. SET LOCAL was "
+                    "sent: does it ask for enough, and does the search run in the same transaction?"
                 )
             _expect_nearest(returned, vectors, wanted, limit)
     yield "as many come back as were asked for, the nearest first"
-    yield "the session's settings are as they were"
-    _expect_index(db, learner, "documents", "documents_cosine")
+    _expect_index(db, learner, "documents", "documents_cosine", last=True)
     yield "the search uses the index"
+    few, found = queries[2:], []
+    for wanted in few:
+        found.append(learner.call("search_many", learner.conn, wanted, 3))
+        _expect_nearest(found[-1], vectors, wanted, 3, recall=0)
+    exact = exact_neighbours(vectors, few, 3)[0] + 1
+    recall, usual = _recall(found, exact), _recall([some[:3] for some in _search(db, "documents", few)], exact)
+    if recall < usual - 0.05:
+        raise expect.Wrong(
+            f"With the limit 3 the recall is {recall:.2f}, and with hnsw.ef_search = 40 it is {usual:.2f}: "
+            "a small limit must not find less."
+        )
+    yield "a small limit finds no less than before"
+    learner.set("hnsw.ef_search", int(rng.integers(50, 60)))
+    with expect.settings_kept(learner):
+        learner.call("search_many", learner.conn, wanted, 100)
+        expect.committed(learner)
+    yield "the session's settings are as they were, whatever they were"
 
 
 @question(
@@ -331,7 +347,7 @@ def _expect_nearest(
     expect.is_a(returned, list, "The result")
     for item in returned:
         _expect_int(item, "Each id of the result")
-    expect.has_length(returned, limit, "The result", "ids")
+    expect.has_length(returned, limit, "The result", "ids", asked=True)
     if strange := [id for id in returned if not 1 <= id <= len(vectors)]:
         raise expect.Wrong(f"The result holds {strange[0]}, which is the id of no row.")
     if len(set(returned)) < len(returned):
@@ -340,8 +356,13 @@ def _expect_nearest(
     of_returned = distances[np.array(returned) - 1]
     if (np.diff(of_returned) < 0).all() and of_returned[-1] > np.median(distances):
         raise expect.Wrong("The result begins with the farthest of all. A distance is small where vectors are alike.")
+    if limit > 4 and (np.diff(of_returned) < -tolerance).any():
+        for name, other in (("l2", "Euclidean distance"), ("inner_product", "the negative inner product")):
+            if (np.diff(find_metric(name).distances(wanted[None], vectors[np.array(returned) - 1])[0]) >= -1e-3).all():
+                raise expect.Wrong(f"The result is ranked by {other}, not by cosine distance.")
     expect.ordered(of_returned, "The result, by cosine distance,", tolerance=tolerance)
-    expect.recall([returned], [np.argsort(distances)[:limit] + 1], recall, "The result")
+    if _recall([returned], [np.argsort(distances)[:limit] + 1]) < recall:
+        raise expect.Wrong("The result is in order, and most of the nearest are missing: is every row searched?")
 
 
 def _expect_similarities(returned: list[tuple], vectors: np.ndarray, wanted: np.ndarray) -> None:
@@ -397,14 +418,21 @@ def _plans(db, learner, table: str, setting: str) -> list[Plan]:
     return plans
 
 
-def _expect_index(db, learner, table: str, index: str, setting: str = "") -> Plan:
-    """A search that was sent reads this index, in the settings that were sent before it; the plan."""
-    plans = _plans(db, learner, table, setting)
+def _expect_index(db, learner, table: str, index: str, setting: str = "", *, last: bool = False) -> Plan:
+    """A search that was sent (the last one) reads this index, in the settings that were sent before it; the plan."""
+    plans = _plans(db, learner, table, setting)[-1 if last else 0 :]
     if not plans:
         raise expect.Wrong(f"No search of {table} was sent over the connection that the function was given.")
     for plan in plans:
         if index in [node.get("Index Name") for _, node in plan.nodes]:
             return plan
+    text = " ".join(sent.text for sent in learner.statements)
+    sent = re.findall(r"(hnsw\.ef_search|ivfflat\.probes)\W+(?:TO\W+)?(\d+)", text, re.I)
+    if sent and _plans(db, learner, table, "SET LOCAL enable_seqscan = off")[-1].index == index:
+        raise expect.Wrong(
+            f"The search does not use the index {index}. With {' = '.join(sent[-1])} PostgreSQL reckons that reading "
+            "the whole table is cheaper: ask for no more than you need."
+        )
     keys = [key for _, node in plans[-1].nodes for key in node.get("Sort Key", [])]
     by = ", sorted by " + re.sub(r"'[^' ]{20,}'", "'…'", keys[-1]) if keys else ""  # without the vector's numbers
     raise expect.Wrong(f"The search does not use the index {index}. Its plan is {plans[-1].steps}{by}.")
