@@ -39,7 +39,7 @@ class Learner(Protocol):
         conn: stands for the learner's own connection; pass it as an argument.
         statements: what the functions sent over it since the last `call` or `error` began.
         in_transaction: whether the last call left a transaction open.
-        settings: what is in force on the connection (`SET`), by name.
+        settings: what is in force on the connection (`SET`, and psycopg2's autocommit), by name.
     """
 
     conn: Any
@@ -96,7 +96,7 @@ class NotebookLearner:
         with extensions.connection.cursor(self.conn, cursor_factory=extensions.cursor) as cur:
             cur.execute("SELECT '[0]'::vector")  # loads pgvector, whose settings are not listed before
             cur.execute("SELECT name, setting FROM pg_settings WHERE context IN ('user', 'superuser')")
-            found = dict(cur.fetchall())
+            found = dict(cur.fetchall(), autocommit="on" if self.conn.autocommit else "off")
         if idle:
             self.conn.rollback()
         return found

@@ -323,6 +323,15 @@ WRONG_ANSWERS = {
             smallest(values="candidates"),
             "a smaller candidate reaches the recall as well",
         ),
+        "leaves autocommit on": (
+            smallest(set="SET")
+            .replace("with conn, conn", "conn.autocommit = True\n    with conn")
+            .replace(
+                "return value",
+                "cur.execute('RESET hnsw.ef_search; RESET enable_indexscan')\n                return value",
+            ),
+            "After the call autocommit is still on",
+        ),
         "for the whole session": (smallest(set="SET"), "After the call hnsw.ef_search is still"),
         "the recall": (
             smallest().replace("return value", "return 0.95"),

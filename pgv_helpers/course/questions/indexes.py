@@ -253,6 +253,7 @@ def smallest_ef_search(learner, db, rng) -> Iterator[str]:
         _expect_int(returned, "The result")
         if returned not in candidates:
             raise expect.Wrong(f"The result is {returned}, which is none of the candidates.")
+        returned = int(returned)  # psycopg2 does not know NumPy's
         yield "the result is one of the candidates"
         if recall(returned) < 0.944:
             raise expect.Wrong(
