@@ -69,13 +69,16 @@ VALUES = [
         ([("a", None)], {"name": str, "score": float}, "The x"),
         "The x holds a score that is None, NULL in the database: such rows do not belong there.",
     ),
+    (expect.nearest, (["a"], {"a": 1, "b": 2}, 2, "x"), "x holds 1 items, which is too few: 2 were asked for."),
+    (expect.nearest, (["a"], {"a": 1, "b": 2}, 3, "x"), "x holds 1 items, which is too few."),
     (expect.is_array, (A, (2, 3), "float32", "x"), ""),
     (expect.is_array, (A, (3, 2), "float32", "x"), "x has the shape (2, 3), not (3, 2)."),
     (expect.is_array, (A.astype(float), (2, 3), "float32", "x"), "x holds numbers of type float64, not float32."),
     (expect.is_array, (A.astype(object), (2, 3), "float32", "x"), "x is an array of objects, not of numbers."),
     (expect.close, (1.0, 1 + 1e-9, "x"), ""),
-    (expect.close, ([1, 2], [1, 3], "x"), "x is wrong (1 of 2 numbers, the first at place 1)."),
-    (expect.close, ([1, np.nan], [1, 2], "x"), "x is wrong (1 of 2 numbers, the first at place 1)."),
+    (expect.close, ([1, 2], [1, 3], "x"), "x is wrong (1 of 2 numbers, the first at place 2)."),
+    (expect.close, ([1, np.nan], [1, 2], "x"), "x is wrong (1 of 2 numbers, the first at place 2)."),
+    (expect.close, (0.12, 0.1234, "x"), "x is wrong. Was it rounded? Return it as it is."),
     (expect.close, ([1], [1, 2], "x"), "x has the shape (1,), not (2,)."),
     (expect.equal, ("a", "a", "x"), ""),
     (expect.equal, ("a", "b", "x"), "x is wrong."),
@@ -141,9 +144,12 @@ def test_indexes(filled):
     assert expect.index(filled, "t", "hnsw", "vector_cosine_ops", {"m": "8"}) == "t_hnsw"
     assert "no ivfflat index. It has: " in said(expect.index, filled, "t", "ivfflat", "vector_cosine_ops")
     assert "vector_cosine_ops, which serves another" in said(expect.index, filled, "t", "hnsw", "vector_l2_ops")
+    assert "which serves another" in said(expect.index, filled, "t", "hnsw", "halfvec_cosine_ops")
     assert "['m=8'], not those" in said(expect.index, filled, "t", "hnsw", "vector_cosine_ops", {"m": "16"})
     query(filled, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 't_hnsw'::regclass")
     assert "not valid" in said(expect.index, filled, "t", "hnsw", "vector_cosine_ops")
+    query(filled, "DROP INDEX t_hnsw; CREATE INDEX ON t USING hnsw ((e::halfvec(4)) halfvec_cosine_ops)")
+    assert "is for an index on a cast; here" in said(expect.index, filled, "t", "hnsw", "vector_cosine_ops")
 
 
 def test_the_plan_of_a_statement(filled):
@@ -201,7 +207,9 @@ def test_that_settings_are_kept():
 
     assert said(calls, {}) == ""
     assert said(calls, {"new.one": "1"}) == ""
-    assert said(calls, {"hnsw.ef_search": "7"}).startswith("After the call hnsw.ef_search is still 7, and whatever")
+    assert said(calls, {"hnsw.ef_search": "7"}).startswith(
+        "After the call hnsw.ef_search is still 7, and whatever comes next runs with it; before, it was 40"
+    )
     assert "work_mem is still 1 and its transaction is still open" in said(calls, {"work_mem": "1"}, True)
 
 

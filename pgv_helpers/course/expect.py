@@ -31,10 +31,16 @@ def is_a(value: Any, kinds: type | tuple[type, ...], what: str) -> None:
         raise Wrong(f"{what} should be {wanted}; it is {_a(type(value))}.{hint}")
 
 
-def has_length(value: Any, length: int, what: str, things: str = "items") -> None:
-    """The value holds so many things. Says whether there are too few or too many."""
+def has_length(value: Any, length: int, what: str, things: str = "items", *, asked: bool = False) -> None:
+    """The value holds so many things. Says whether there are too few or too many.
+
+    Args:
+        asked: the function was given the number, so that the message may say it.
+    """
     if len(value) != length:
-        raise Wrong(f"{what} holds {len(value)} {things}, which is too {'few' if len(value) < length else 'many'}.")
+        amount = "few" if len(value) < length else "many"
+        number = f": {length} were asked for" if asked else ""
+        raise Wrong(f"{what} holds {len(value)} {things}, which is too {amount}{number}.")
 
 
 def tuples(value: Any, kinds: dict[str, type | tuple[type, ...]], what: str) -> None:
@@ -74,7 +80,8 @@ def close(value: Any, expected: Any, what: str, tolerance: float = 1e-6) -> None
     wrong = ~np.isclose(value, expected, rtol=tolerance, atol=tolerance)
     if wrong.any():
         where = "" if value.ndim == 0 else f" ({wrong.sum()} of {value.size} numbers, the first at {_first(wrong)})"
-        raise Wrong(f"{what} is wrong{where}.")
+        rounded = any(np.array_equal(value, np.round(expected, places)) for places in range(6))
+        raise Wrong(f"{what} is wrong{where}.{' Was it rounded? Return it as it is.' if rounded else ''}")
 
 
 def equal(value: Any, expected: Any, what: str) -> None:
@@ -110,7 +117,7 @@ def nearest(found: Sequence, distances: dict[Any, float], limit: int, what: str,
         found: what was found, nearest first.
         distances: the distance of every item that could be found.
     """
-    has_length(found, min(limit, len(distances)), what)
+    has_length(found, min(limit, len(distances)), what, asked=limit <= len(distances))
     if strange := [item for item in found if item not in distances]:
         raise Wrong(f"{what} holds something that does not belong there: {strange[0]!r}.")
     if len(set(found)) < len(found):
@@ -248,7 +255,10 @@ def index(
         raise Wrong(f"The table {table_name} has no {method} index.{others}")
     if (of_class := of_method[of_method["class"] == operator_class]).empty:
         found_class = of_method["class"].iloc[0]
-        raise Wrong(f"The {method} index has the operator class {found_class}, which serves another operator.")
+        serves = "serves another operator"
+        if operator_class.startswith("vector") and not found_class.startswith("vector"):
+            serves = "is for an index on a cast; here one on the column itself is asked for"
+        raise Wrong(f"The {method} index has the operator class {found_class}, which {serves}.")
     if (valid := of_class[of_class.valid]).empty:
         raise Wrong(f"The {method} index is not valid: its build did not finish. Drop it and build it again.")
     wanted = {f"{name}={value}" for name, value in (options or {}).items()}
@@ -284,9 +294,15 @@ def settings_kept(learner: Learner) -> Iterator[None]:
     for name, value in learner.settings.items():
         if value != before.get(name, value):
             reason = " and its transaction is still open" if learner.in_transaction else ""
+            remedy = (
+                "Put it back in the function."
+                if name == "conn.autocommit"
+                else "SET stays, and RESET goes back to PostgreSQL's default. SET LOCAL ends with its transaction and "
+                "leaves what was there before."
+            )
             raise Wrong(
-                f"After the call {name} is still {value}{reason}, and whatever comes next runs with it. "
-                "SET LOCAL ends with its transaction; what was SET stays until it is RESET."
+                f"After the call {name} is still {value}{reason}, and whatever comes next runs with it; before, it "
+                f"was {before[name]}. {remedy}"
             )
 
 
@@ -342,7 +358,7 @@ def _alike(row: tuple, other: tuple) -> bool:
 
 def _first(wrong: np.ndarray) -> Any:
     place = tuple(int(i) for i in np.argwhere(wrong)[0])
-    return f"place {place[0]}" if len(place) == 1 else f"position {place}"
+    return f"place {place[0] + 1}" if len(place) == 1 else f"position {place}"
 
 
 def _a(kind: type) -> str:

@@ -64,6 +64,9 @@ class Learner(Protocol):
     def error(self, function: str, *arguments: Any) -> type[Exception] | None:
         """Call a function that is expected to fail, and return the kind of its exception (None: it returned)."""
 
+    def set(self, name: str, value: Any) -> None:
+        """Give the session another setting (SET), as an earlier user of the connection may have done."""
+
 
 class NotebookLearner:
     """A learner whose functions live in this process, in the namespace of a notebook.
@@ -103,6 +106,10 @@ class NotebookLearner:
         if idle:
             self.conn.rollback()
         return found | {"conn.autocommit": "on" if self.conn.autocommit else "off"}
+
+    def set(self, name: str, value: Any) -> None:
+        with self.conn, extensions.connection.cursor(self.conn, cursor_factory=extensions.cursor) as cur:
+            cur.execute("SELECT set_config(%s, %s, false)", [name, str(value)])
 
     def call(self, function: str, *arguments: Any) -> Any:
         try:
@@ -169,7 +176,14 @@ class NotebookLearner:
         """A sentence for errors that do not speak for themselves."""
         # Python's formatting stumbles over a % that was pasted into the SQL.
         formatting = isinstance(error, (IndexError, TypeError, ValueError)) and places and "execute" in places[-1]
-        if isinstance(error, psycopg2.errors.SyntaxError) or formatting:
+        sent = self.statements[-1].text if self.statements and not formatting else ""
+        syntax = isinstance(error, psycopg2.errors.SyntaxError)
+        if syntax and re.match(r"\s*(CREATE|ALTER|DROP)\b", sent, re.I):  # which seldom has a value
+            if re.match(r"\s*CREATE\s+INDEX\b.*::", sent, re.I | re.S):
+                yield "An expression in an index needs parentheses of its own: ((embedding::halfvec(n)) …)."
+        elif syntax and re.search(r"'<[-=#+~%]>'", sent):
+            yield "An operator cannot be bound: it is SQL, and has to stand in the text."
+        elif syntax or formatting:
             yield "Is every value bound with %s, and none pasted into the SQL?"
         if isinstance(error, psycopg2.errors.UndefinedTable) and not self.statements:
             yield "Did the function use the connection that it was given?"

@@ -17,6 +17,16 @@ def {name}(conn, vector, limit):
 """
 
 
+def for_the_session(last: str) -> str:
+    """A search with many candidates for the whole session, and a statement that is to end that."""
+    set = "cur.execute('SET hnsw.ef_search = %s', [max(limit, 40)])"
+    return (
+        search("search_many", COSINE, before=set)
+        .replace("        return", f"        found = cur.fetchall()\n        cur.execute('{last}')\n        return")
+        .replace("in cur.fetchall()]", "in found]")
+    )
+
+
 def library(steps: str = "TIL", *, on: str = "ivfflat (embedding vector_cosine_ops) WITH (lists = 50)") -> str:
     """A build in these steps, T the table, I the rows, L the index; and a right search."""
     code = {
@@ -38,23 +48,30 @@ def with_search(order: str, *, columns: str = f"id, 1 - ({COSINE})") -> str:
 
 
 def smallest(
-    *, exact: str = "off", last: str = "on", values: str = "sorted(candidates)", set: str = "SET LOCAL"
+    *,
+    exact: str = "enable_indexscan = off",
+    last: str = "on",
+    values: str = "sorted(candidates)",
+    set: str = "SET LOCAL",
+    of: str = "queries",
+    k: int = 10,
+    limit: float = 0.95,
 ) -> str:
     return f"""
 def smallest_ef_search(conn, queries, candidates):
     def ten_nearest(cur):
         found = []
-        for vector in queries:
-            cur.execute("SELECT id FROM documents ORDER BY embedding <=> %s LIMIT 10", [vector])
+        for vector in {of}:
+            cur.execute("SELECT id FROM documents ORDER BY embedding <=> %s LIMIT {k}", [vector])
             found.append([row[0] for row in cur.fetchall()])
         return found
     with conn, conn.cursor() as cur:
-        cur.execute("{set} enable_indexscan = {exact}")
+        cur.execute("{set} {exact}")
         right = ten_nearest(cur)
         cur.execute("{set} enable_indexscan = {last}")
         for value in {values}:
             cur.execute("{set} hnsw.ef_search = %s", [value])
-            if np.mean([len({{*a}} & {{*b}}) / 10 for a, b in zip(ten_nearest(cur), right)]) >= 0.95:
+            if np.mean([len({{*a}} & {{*b}}) / {k} for a, b in zip(ten_nearest(cur), right)]) >= {limit}:
                 return value
 """
 
@@ -85,6 +102,7 @@ def search_rerank(conn, vector, candidates, limit):
 """
 
 
+MISSES = r"With ef_search = \d+ the recall is 0\.\d+, and 0.95 is asked for"
 HNSW = "CREATE INDEX ON documents USING hnsw (embedding vector_cosine_ops)"
 
 WRONG_ANSWERS = {
@@ -94,6 +112,13 @@ WRONG_ANSWERS = {
                 "CREATE INDEX ON documents USING hnsw (embedding vector_l2_ops) WITH (m = 8, ef_construction = 100)"
             ),
             "The hnsw index has the operator class vector_l2_ops, which serves another operator",
+        ),
+        "on a cast": (
+            create(
+                "CREATE INDEX ON documents USING hnsw ((embedding::halfvec(32)) halfvec_cosine_ops) "
+                "WITH (m = 8, ef_construction = 100)"
+            ),
+            "halfvec_cosine_ops, which is for an index on a cast; here one on the column itself is asked for",
         ),
         "no options": (create(HNSW), r"The hnsw index has the options \[\], not those that were asked for"),
         "only one option": (create(HNSW + " WITH (m = 8)"), r"The hnsw index has the options \['m=8'\], not those"),
@@ -147,6 +172,18 @@ WRONG_ANSWERS = {
             search("search_fast", "vector_negative_inner_product(embedding, %(vector)s)"),
             "does not use the index documents_ip. Its plan is Limit over Sort over Seq Scan, sorted by",
         ),
+        "far more candidates than rows": (
+            search("search_fast", "embedding <#> %(vector)s", before="cur.execute('SET LOCAL hnsw.ef_search = 1000')"),
+            "With hnsw.ef_search = 1000 PostgreSQL reckons that reading the whole table is cheaper",
+        ),
+        "the index in a search whose result is not used": (
+            search(
+                "search_fast",
+                f"1 - ({COSINE}) DESC",
+                before="cur.execute('SELECT id FROM documents ORDER BY embedding <#> %s LIMIT %s', [vector, limit])",
+            ),
+            "does not use the index documents_ip. Its plan is Limit over Sort over Seq Scan, sorted by",
+        ),
         "rows": (
             search("search_fast", "embedding <#> %(vector)s", columns="id, embedding <#> %(vector)s"),
             "Each id of the result should be an int; it is a tuple",
@@ -159,7 +196,7 @@ WRONG_ANSWERS = {
         ),
     },
     "indexes.search_many": {
-        "sets nothing": (search("search_many", COSINE), "The result holds 40 ids, which is too few"),
+        "sets nothing": (search("search_many", COSINE), r"The result holds 40 ids, which is too few: \d+ were asked"),
         "for the whole session": (
             search("search_many", COSINE, before="cur.execute('SET hnsw.ef_search = %s', [limit])"),
             "After the call hnsw.ef_search is still",
@@ -170,26 +207,38 @@ WRONG_ANSWERS = {
         ),
         "as high as it goes": (
             search("search_many", COSINE, before="cur.execute('SET LOCAL hnsw.ef_search = 1000')"),
-            "does not use the index documents_cosine. Its plan is Limit over Sort over Seq Scan",
+            "With hnsw.ef_search = 1000 PostgreSQL reckons that reading the whole table is cheaper",
         ),
         "as high as it takes today": (
             search("search_many", COSINE, before="cur.execute('SET LOCAL hnsw.ef_search = 100')"),
-            "The result holds 100 ids, which is too few. SET LOCAL was sent: does it ask for enough",
+            "The result holds 100 ids, which is too few: .* were asked for. SET LOCAL was sent: does it ask for enough",
         ),
         "in autocommit mode": (
             "def search_many(conn, vector, limit):\n    conn.autocommit = True\n    cur = conn.cursor()\n"
             "    cur.execute('SET LOCAL hnsw.ef_search = %s', [limit])\n"
             "    cur.execute('SELECT id FROM documents ORDER BY embedding <=> %s LIMIT %s', [vector, limit])\n"
             "    return [id for (id,) in cur.fetchall()]",
-            "The result holds 40 ids, which is too few. SET LOCAL was sent: (.*)in the same transaction",
+            "The result holds 40 ids, which is too few: (.*)SET LOCAL was sent: (.*)in the same transaction",
         ),
         "in a transaction of its own": (
             search("search_many", COSINE, before="cur.execute('SET LOCAL hnsw.ef_search = 200'); conn.commit()"),
-            "The result holds 40 ids, which is too few. SET LOCAL was sent: (.*)in the same transaction",
+            "The result holds 40 ids, which is too few: (.*)SET LOCAL was sent: (.*)in the same transaction",
         ),
         "by Euclidean distance": (
             search("search_many", "embedding <-> %(vector)s"),
-            "The result, by cosine distance, is out of order at place",
+            "The result is ranked by Euclidean distance, not by cosine distance",
+        ),
+        "as many candidates as rows, however few": (
+            search("search_many", COSINE, before="cur.execute('SET LOCAL hnsw.ef_search = %s', [limit])"),
+            r"With the limit 3 the recall is 0\.\d\d, (.*): a small limit must not find less",
+        ),
+        "sets what it takes for the default": (
+            for_the_session("SET hnsw.ef_search = 40"),
+            r"After the call hnsw.ef_search is still 40, (.*); before, it was 5\d",
+        ),
+        "resets": (
+            for_the_session("RESET hnsw.ef_search"),
+            r"After the call hnsw.ef_search is still 40, (.*)RESET goes back to PostgreSQL's default",
         ),
     },
     "indexes.mend_library": {
@@ -225,7 +274,20 @@ WRONG_ANSWERS = {
         ),
         "orders by another distance": (
             with_search("embedding <-> %(vector)s"),
-            "The result, by cosine distance, is out of order at place",
+            "The result is ranked by Euclidean distance, not by cosine distance",
+        ),
+        "more probes than it needs": (
+            library().replace(
+                SEARCH_LIBRARY,
+                search(
+                    "search_library",
+                    COSINE,
+                    columns=f"id, 1 - ({COSINE})",
+                    table="library",
+                    before="cur.execute('SET LOCAL ivfflat.probes = 50')",
+                ),
+            ),
+            "With ivfflat.probes = 50 PostgreSQL reckons that reading the whole table is cheaper",
         ),
         "ids only": (
             library().replace(SEARCH_LIBRARY, search("search_library", COSINE, table="library")),
@@ -235,23 +297,40 @@ WRONG_ANSWERS = {
     "indexes.smallest_ef_search": {
         "the first": (
             "def smallest_ef_search(conn, queries, candidates):\n    return candidates[0]",
-            r"With ef_search = \d the recall is 0\.\d\d, and 0.95 is asked for",
+            MISSES,
         ),
         "the largest": (
             "def smallest_ef_search(conn, queries, candidates):\n    return max(candidates)",
             r"The result is \d+, and a smaller candidate reaches the recall as well",
         ),
         "takes the index for exact": (
-            smallest(exact="on"),
-            r"With ef_search = \d\d? the recall is 0\.\d\d, (.*)Are the exact neighbours found without the index",
+            smallest(exact="enable_indexscan = on"),
+            MISSES + "(.*)Is the exact search without the index",
         ),
         "never switches the index on again": (
             smallest(last="off"),
-            r"With ef_search = \d the recall is 0\.\d\d, and 0.95 is asked for",
+            MISSES + "(.*)the other one with it",
         ),
+        "takes the index for exact, with a larger ef_search": (
+            smallest(exact="hnsw.ef_search = 200"),
+            MISSES + "(.*)Is the exact search without the index",
+        ),
+        "another limit": (smallest(limit=0.9), MISSES + "(.*)the limit 0.95"),
+        "some of the queries": (smallest(of="queries[:10]"), MISSES + "(.*)of every query"),
+        "very few of the queries": (smallest(of="queries[:3]"), MISSES + "(.*)of every query"),
+        "recall@5": (smallest(k=5), MISSES + "(.*)for the ten nearest"),
         "in the order that they come": (
             smallest(values="candidates"),
             "a smaller candidate reaches the recall as well",
+        ),
+        "leaves autocommit on": (
+            smallest(set="SET")
+            .replace("with conn, conn", "conn.autocommit = True\n    with conn")
+            .replace(
+                "return value",
+                "cur.execute('RESET hnsw.ef_search; RESET enable_indexscan')\n                return value",
+            ),
+            "After the call conn.autocommit is still on",
         ),
         "for the whole session": (smallest(set="SET"), "After the call hnsw.ef_search is still"),
         "the recall": (
@@ -271,6 +350,14 @@ WRONG_ANSWERS = {
         "for Euclidean distance": (
             long("(embedding::halfvec(2048)) halfvec_l2_ops"),
             "The hnsw index has the operator class halfvec_l2_ops, which serves another operator",
+        ),
+        "no parentheses around the expression": (
+            long("embedding::halfvec(2048) halfvec_cosine_ops"),
+            r"index_long raised SyntaxError(.|\n)*An expression in an index needs parentheses of its own",
+        ),
+        "by Euclidean distance": (
+            long(order="embedding::halfvec(2048) <-> %(vector)s::halfvec(2048)"),
+            "The result is ranked by Euclidean distance, not by cosine distance",
         ),
         "bits": (
             long("(binary_quantize(embedding)::bit(2048)) bit_hamming_ops"),
@@ -338,11 +425,11 @@ WRONG_ANSWERS = {
         ),
         "Euclidean distance in the end": (
             rerank(outer="embedding <-> %(vector)s"),
-            "The result, by cosine distance, is out of order at place",
+            "The result is ranked by Euclidean distance, not by cosine distance",
         ),
         "returns every candidate": (
             rerank().replace("LIMIT %(limit)s", ""),
-            "The result holds 40 ids, which is too many",
+            "The result holds 40 ids, which is too many: 10 were asked for",
         ),
     },
 }

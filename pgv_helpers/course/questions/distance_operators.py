@@ -52,6 +52,9 @@ MEASURES = {
 }
 """What the numbers of a result may be, the right ones and the usual wrong ones."""
 
+OTHERS = ("Euclidean distances", "negative inner products", "L1 distances")
+"""What is ranked by where cosine distance is asked for."""
+
 
 def items(rng: np.random.Generator, number: int, dimension: int, *, null: int = 0, zero: int = 0) -> list[Row]:
     """Rows in no order of their ids: the first without embeddings, the next with zero vectors.
@@ -111,7 +114,9 @@ def nearest(learner, db, rng) -> Iterator[str]:
     if error is None:
         raise expect.Wrong("The metric 'euclid', which there is not, is passed over in silence: raise a ValueError.")
     if not issubclass(error, ValueError):
-        raise expect.Wrong(f"For the metric 'euclid', which there is not, it raises {error.__name__}, no ValueError.")
+        raise expect.Wrong(
+            f"For the metric 'euclid', which there is not, it raises {error.__name__} and not ValueError."
+        )
     yield "an unknown metric is a ValueError"
     expect.committed(learner)
     yield "no transaction was left open"
@@ -137,9 +142,8 @@ def nearest_to_list(learner, db, rng) -> Iterator[str]:
         expect.is_a(returned, list, "The result")
         for item in returned:
             expect.is_a(item, int, "Each item of the result")
-        for measure in ("Euclidean distances", "negative inner products", "L1 distances", "cosine similarities"):
-            numbers = _numbers(rows, wanted, measure)
-            if returned == sorted(numbers, key=numbers.get)[:6]:
+        for measure in (*OTHERS, "cosine similarities"):
+            if len(returned) == 6 and _is_ranking(returned, rows, wanted, measure):
                 raise expect.Wrong(f"The result is ranked by {measure}, not by cosine distances.")
         expect.nearest(returned, _numbers(rows, wanted, "cosine distances"), 6, "The result", tolerance=1e-5)
         yield f"a list of {kind} finds the nearest by cosine distance"
@@ -188,6 +192,8 @@ def within(learner, db, rng) -> Iterator[str]:
     rows = items(rng, 40, dimension, null=3, zero=2)
     # At the angle of 60 degrees from the first axis, where the similarity is 0.5 to the last bit.
     rows[-1] = (*rows[-1][:2], np.float32(rng.integers(1, 9)) * np.eye(4, dimension, dtype=np.float32).sum(axis=0))
+    # And one that is a little less similar.
+    rows[-2] = (*rows[-2][:2], np.float32([0.4995, np.sqrt(1 - 0.4995**2), *[0] * (dimension - 2)]))
     make_table(db, rows, index=True)
     wanted = rng.normal(size=dimension).astype(np.float32)
     similarities = _numbers(rows, wanted, "cosine similarities")
@@ -228,7 +234,8 @@ def within(learner, db, rng) -> Iterator[str]:
 def normalise(learner, db, rng) -> Iterator[str]:
     dimension = int(rng.integers(4, 9))
     rows = items(rng, 30, dimension, null=3, zero=2)
-    for place, nearly in enumerate((1, 1 - 4e-7, 1 + 4e-7), start=5):
+    lengths = (1, 1 - 4e-7, 1 + 4e-7, 1.00001, 0.9999, 1.005, 1.05)  # the first three are to stay
+    for place, nearly in enumerate(lengths, start=5):
         id, name, vector = rows[place]
         rows[place] = (id, name, (vector / np.linalg.norm(vector.astype(float)) * nearly).astype(np.float32))
     make_table(db, rows)
@@ -274,7 +281,7 @@ def nearest_bits(learner, db, rng) -> Iterator[str]:
     rows = items(rng, 60, dimension, null=3, zero=1)
     make_table(db, rows)
     wanted = rng.normal(size=dimension).astype(np.float32)
-    wanted[:2] = np.abs(wanted[:2]) * [1, -1]  # bits of both kinds
+    wanted[:3] = np.abs(wanted[:3]) * [1, -1, 0]  # bits of both kinds, and a 0, which is not positive
     for limit, right in (
         (100, "every row with an embedding comes, and no other"),
         (25, "those whose bits differ least come first, those at the same distance by id"),
@@ -302,6 +309,8 @@ def mend(learner, db, rng) -> Iterator[str]:
     dimension = int(rng.integers(4, 9))
     rows = items(rng, 30, dimension, null=3, zero=2)
     rows[-1] = (rows[-1][0], HOSTILE, rows[-1][2])
+    for place, twin in ((10, 20), (-1, 21)):  # one before its twin, and one after it
+        rows[twin] = (*rows[twin][:2], rows[place][2])
     make_table(db, rows)
     found_right = "other items come first by cosine similarity, with their similarities"
     hostile_right = "a name that would break SQL it is pasted into does no harm"
@@ -312,6 +321,10 @@ def mend(learner, db, rng) -> Iterator[str]:
         if isinstance(returned, list) and any(isinstance(item, tuple) and name in item[:1] for item in returned):
             raise expect.Wrong("The result holds the item itself, which everybody knows already.")
         others = [(other, other, vector) for _, other, vector in rows if other != name]
+        _expect_numbers(returned, others, wanted, "cosine similarities", "The result", "name", float)
+        twin = next((other for other, _, vector in others if np.array_equal(vector, wanted)), None)
+        if twin and twin not in dict(returned):
+            raise expect.Wrong(f"The result lacks {twin!r}, another item with the same vector.")
         _expect_ranking(returned, others, wanted, "cosine similarities", limit, key="name")
         yield right
     expect.committed(learner)
@@ -325,10 +338,23 @@ def _numbers(rows: Sequence[tuple], wanted: np.ndarray, measure: str) -> dict:
     return {key: float(number) for key, number in numbers.items() if not np.isnan(number)}
 
 
+def _is_ranking(keys: list, rows: Sequence[tuple], wanted: np.ndarray, measure: str) -> bool:
+    """Whether these are the rows with the smallest numbers, in their order; equal ones may change places."""
+    numbers = _numbers(rows, wanted, measure)
+    if len(keys) > len(numbers) or not numbers.keys() >= set(keys):
+        return False
+    return np.allclose([numbers[key] for key in keys], sorted(numbers.values())[: len(keys)], rtol=1e-5, atol=1e-5)
+
+
 def _expect_numbers(
-    returned: list, rows: Sequence[tuple], wanted: np.ndarray, measure: str, what: str, key: str, kind
-) -> dict:
-    """Tuples of a row's key and the measure's number for it, in order; what the measure says of every row."""
+    returned: list, rows: Sequence[tuple], wanted: np.ndarray, measure: str, what: str, key: str, kind,
+    among: Sequence[tuple] = (),
+) -> dict:  # fmt: skip
+    """Tuples of a row's key and the measure's number for it, in order; what the measure says of every row.
+
+    Args:
+        among: the rows that a filter leaves; all of them by default.
+    """
     name = "similarity" if measure.endswith("similarities") else "distance"
     expect.tuples(returned, {key: str if key == "name" else int, name: kind}, what)
     ids, found = [place for place, _ in returned], [number for _, number in returned]
@@ -341,6 +367,11 @@ def _expect_numbers(
     if not are(measure):
         for other in filter(are, MEASURES):
             raise expect.Wrong(f"{what} holds {other}, not {measure}.")
+    # Said first, because rows without a similarity come among the others then.
+    if name == "similarity" and not _is_ranking(ids, among or rows, wanted, "cosine distances"):
+        for other in OTHERS:
+            if len(ids) > 2 and _is_ranking(ids, among or rows, wanted, other):
+                raise expect.Wrong(f"{what} is ranked by {other}, not by cosine distances.")
     if np.isnan(found).any():
         raise expect.Wrong(f"{what} holds a {name} that is NaN, as of a zero vector: such rows do not belong there.")
     if strange := [place for place in ids if place not in numbers]:
@@ -370,7 +401,9 @@ def _expect_ties_by_id(returned: list, rows: list[Row], wanted: np.ndarray, meas
 
 def _expect_within(returned: list, rows: list[Row], wanted: np.ndarray, threshold: float, limit: int) -> None:
     """The most similar rows of those whose similarity reaches the threshold, at most `limit`."""
-    numbers = _expect_numbers(returned, rows, wanted, "cosine similarities", "The result", "id", float)
+    numbers = _numbers(rows, wanted, "cosine similarities")
+    among = [row for row in rows if numbers.get(row[0], -1) >= threshold]
+    _expect_numbers(returned, rows, wanted, "cosine similarities", "The result", "id", float, among)
     if len(returned) > limit:
         raise expect.Wrong(f"The result holds {len(returned)} items, and `limit` was {limit}.")
     if below := [id for id, _ in returned if numbers[id] < threshold]:
