@@ -392,14 +392,14 @@ def _own_milliseconds(tree: dict) -> list[float]:
 def plot_cells(
     points: np.ndarray, centres: np.ndarray, question: Sequence[float], *, probes: int = 1, k: int = 10
 ) -> Figure:
-    """IVFFlat in the plane: cells around centres, those that are probed, and what they miss.
+    """IVFFlat in the plane: the cell of each list around its centre, those that are probed, and what they miss.
 
     Args:
-        points: shape (n, 2); each belongs to its nearest centre's cell.
+        points: shape (n, 2); each belongs to its nearest centre's list.
         centres: shape (lists, 2).
         question: (x, y), drawn as a star.
-        probes: how many cells are looked into, the nearest centres' first.
-        k: the true nearest neighbours: ringed if a probed cell holds them, crossed out otherwise.
+        probes: how many lists are looked into, the nearest centres' first.
+        k: the true nearest neighbours: green dots if a probed list holds them, crosses otherwise.
     """
     l2, star = find_metric("l2").distances, np.array([question], float)
     probed = l2(star, centres)[0].argsort()[:probes]

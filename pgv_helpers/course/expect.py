@@ -18,6 +18,7 @@ from psycopg2.extensions import connection as Connection
 from pgv_helpers.course.learner import Learner, Statement
 from pgv_helpers.course.verdict import Wrong
 from pgv_helpers.db import query
+from pgv_helpers.evaluation import recall_at_k
 
 # -- values ---------------------------------------------------------------------
 
@@ -131,9 +132,13 @@ def nearest(found: Sequence, distances: dict[Any, float], limit: int, what: str,
 def recall(found: Sequence[Sequence], exact: Sequence[Sequence], at_least: float, what: str) -> None:
     """Of each query's exact neighbours enough were found: the mean share reaches `at_least` (recall@k)."""
     has_length(found, len(exact), what)
-    shares = [len(set(some) & set(right)) / len(right) for some, right in zip(found, exact)]
-    if np.mean(shares) < at_least:
-        raise Wrong(f"{what}: the recall is {np.mean(shares):.2f}, and {at_least:.2f} is asked for.")
+    if (share := mean_recall(found, exact)) < at_least:
+        raise Wrong(f"{what}: the recall is {share:.2f}, and {at_least:.2f} is asked for.")
+
+
+def mean_recall(found: Sequence[Sequence], exact: Sequence[Sequence]) -> float:
+    """The share of each query's exact neighbours that was found, on average."""
+    return float(np.mean([recall_at_k(some, right, len(some)) for some, right in zip(found, exact)]))
 
 
 # -- what the database holds -----------------------------------------------------

@@ -217,7 +217,7 @@ WRONG_ANSWERS = {
         "of one query": (EXACT.format(result="ids[rows[0]]"), r"has the shape \(\d+,\); it takes a row for each"),
         "the nearest left out, as if it were the query": (
             EXACT.replace("queries, k)\n", "queries, k + 1)\n").format(result="ids[rows][:, 1:]"),
-            "Row 0 of the result is not the nearest: something nearer is missing",
+            "Row 1 of the result is not the nearest: something nearer is missing",
         ),
         "distances": (EXACT.format(result="_"), "The result holds float(32|64); ids are whole numbers"),
     },

@@ -130,7 +130,7 @@ def exact(learner, db, rng) -> Iterator[str]:
     distances = find_metric("cosine").distances(queries, vectors)
     for number, found in enumerate(returned.tolist()):
         of_each = dict(zip(ids.tolist(), distances[number]))
-        expect.nearest(found, of_each, limit, f"Row {number} of the result", tolerance=1e-5)
+        expect.nearest(found, of_each, limit, f"Row {number + 1} of the result", tolerance=1e-5)
     yield "they are the nearest by cosine distance, although an index stands by"
     yield "no setting was left behind"
 
@@ -261,13 +261,13 @@ def vary(learner, db, rng) -> Iterator[str]:
         for value in values:
             with search_settings(db, **{setting: value}):
                 found.append(_search(db, f"vary_{setting}", queries, 10))
-        if np.allclose(returned.recall, _recall(usual, truth), atol=0.005):
+        if np.allclose(returned.recall, expect.mean_recall(usual, truth), atol=0.005):
             raise expect.Wrong(
-                f"For each value of {setting} the recall is {_recall(usual, truth):.3f}, that of its default. Is it "
-                "set when the queries run? COMMIT and ROLLBACK end SET LOCAL, and so does `with conn:`, also within "
-                "measure."
+                f"For each value of {setting} the recall is {expect.mean_recall(usual, truth):.3f}, that of its "
+                "default. Is it set when the queries run? COMMIT and ROLLBACK end SET LOCAL, and so does `with conn:`, "
+                "also within measure."
             )
-        if np.allclose(returned.recall, [_recall([one[0], *usual[1:]], truth) for one in found], atol=1e-9):
+        if np.allclose(returned.recall, [expect.mean_recall([one[0], *usual[1:]], truth) for one in found], atol=1e-9):
             raise expect.Wrong(
                 f"{setting} held for the first query only, and its default for the others: COMMIT and ROLLBACK end "
                 "SET LOCAL, and so does `with conn:`, also within measure."
@@ -411,10 +411,6 @@ def _median_ms(db, table: str, queries: np.ndarray, limit: int) -> float:
     return 1000 * float(np.median(times))
 
 
-def _recall(found: list[list[int]], truth: np.ndarray) -> float:
-    return float(np.mean([len(set(some) & set(right)) / len(right) for some, right in zip(found, truth.tolist())]))
-
-
 def _options(db, table: str, index: str) -> dict[str, str]:
     described = describe_indexes(db, table).set_index("index").options[index]
     return dict(pair.split("=") for pair in described.split(", ") if pair)
@@ -510,7 +506,7 @@ def _expect_recall(
     value: float, found: list[list[int]], truth: np.ndarray, where: str = "", tolerance: float = RECALL_TOLERANCE
 ) -> None:
     """The recall is that of what was found; a usual mistake is named."""
-    if abs(value - _recall(found, truth)) <= tolerance:
+    if abs(value - expect.mean_recall(found, truth)) <= tolerance:
         return
     if value == 0:
         raise expect.Wrong(
@@ -526,8 +522,8 @@ def _expect_recall(
         "It is the share of what was found that is right; recall is the share of the true neighbours that was found. "
         "A search may return fewer rows than it was asked for.": np.mean(np.divide(hits, returned)),
         "It is the number of neighbours found; recall is their share.": np.mean(hits),
-        "It is in per cent; recall lies between 0 and 1.": 100 * _recall(found, truth),
-        "It is the share that was missed.": 1 - _recall(found, truth),
+        "It is in per cent; recall lies between 0 and 1.": 100 * expect.mean_recall(found, truth),
+        "It is the share that was missed.": 1 - expect.mean_recall(found, truth),
     }  # fmt: skip
     likely = min(mistakes, key=lambda why: abs(value - mistakes[why]))
     reason = likely if abs(value - mistakes[likely]) <= RECALL_TOLERANCE / 2 else ""

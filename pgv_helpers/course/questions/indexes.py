@@ -140,7 +140,10 @@ def search_many(learner, db, rng) -> Iterator[str]:
         found.append(learner.call("search_many", learner.conn, wanted, 3))
         _expect_nearest(found[-1], vectors, wanted, 3, recall=0)
     exact = exact_neighbours(vectors, few, 3)[0] + 1
-    recall, usual = _recall(found, exact), _recall([some[:3] for some in _search(db, "documents", few)], exact)
+    recall, usual = (
+        expect.mean_recall(found, exact),
+        expect.mean_recall([some[:3] for some in _search(db, "documents", few)], exact),
+    )
     if recall < usual - 0.05:
         raise expect.Wrong(
             f"With the limit 3 the recall is {recall:.2f}, and with hnsw.ef_search = 40 it is {usual:.2f}: "
@@ -182,7 +185,7 @@ def mend_library(learner, db, rng) -> Iterator[str]:
     query(db, "ANALYZE library")
     exact = exact_neighbours(vectors, queries, 10)[0] + 1
     found = _search(db, "library", queries)
-    recall = _recall(found, exact)
+    recall = expect.mean_recall(found, exact)
     if recall < 0.8:
         raise expect.Wrong(
             f"The index finds {recall:.0%} of the ten nearest: its lists do not suit the rows. "
@@ -195,13 +198,8 @@ def mend_library(learner, db, rng) -> Iterator[str]:
     for wanted in queries[full]:
         returned = learner.call("search_library", learner.conn, wanted, 10)
         expect.committed(learner)
-        expect.is_a(returned, list, "The result")
+        expect.tuples(returned, {"id": (int, np.integer), "similarity": float}, "The result")
         expect.has_length(returned, 10, "The result", "rows")
-        for item in returned:
-            expect.is_a(item, tuple, "Each item of the result")
-            if len(item) != 2:
-                raise expect.Wrong(f"Each item of the result should be (id, similarity); it holds {len(item)} values.")
-            expect.is_a(item[1], float, "The second of each item")
         _expect_similarities(returned, vectors, wanted)
         found.append([id for id, _ in returned])
         _expect_nearest(found[-1], vectors, wanted, 10, recall=0)  # of one query a probe may miss most
@@ -231,7 +229,7 @@ def smallest_ef_search(learner, db, rng) -> Iterator[str]:
     query(db, "CREATE INDEX ON documents USING hnsw (embedding vector_cosine_ops) WITH (m = 5, ef_construction = 15)")
     exact = exact_neighbours(vectors, queries, 10)[0] + 1
     found = _search(db, "documents", queries, 100)
-    of_five, of_ten = ([_recall([some], [near[:k]]) for some, near in zip(found, exact)] for k in (5, 10))
+    of_five, of_ten = ([expect.mean_recall([some], [near[:k]]) for some, near in zip(found, exact)] for k in (5, 10))
     # Those that find the first five more surely than the ten, and the easiest first: some do not speak for all.
     chosen = np.argsort(np.subtract(of_ten, of_five), kind="stable")[:40]
     chosen = sorted(chosen, key=lambda row: -of_ten[row])
@@ -239,7 +237,7 @@ def smallest_ef_search(learner, db, rng) -> Iterator[str]:
 
     @cache
     def recall(ef_search: int) -> float:
-        return _recall(_search(db, "documents", queries, ef_search), exact)
+        return expect.mean_recall(_search(db, "documents", queries, ef_search), exact)
 
     # The one to find, and the nearest below that misses the limit by a little more than a few ties may add.
     right = bisect_left(range(250), 0.95, lo=10, key=recall)
@@ -362,7 +360,7 @@ def _expect_nearest(
             if (np.diff(find_metric(name).distances(wanted[None], vectors[np.array(returned) - 1])[0]) >= -1e-3).all():
                 raise expect.Wrong(f"The result is ranked by {other}, not by cosine distance.")
     expect.ordered(of_returned, "The result, by cosine distance,", tolerance=tolerance)
-    if _recall([returned], [np.argsort(distances)[:limit] + 1]) < recall:
+    if expect.mean_recall([returned], [np.argsort(distances)[:limit] + 1]) < recall:
         raise expect.Wrong("The result is in order, and most of the nearest are missing: is every row searched?")
 
 
@@ -392,11 +390,6 @@ def _search(db, table: str, queries: np.ndarray, ef_search: int = 40) -> list[li
             cur.execute(NEAREST.format(table), [wanted, 10])
             found.append([id for (id,) in cur.fetchall()])
     return found
-
-
-def _recall(found: list[list[int]], exact: np.ndarray) -> float:
-    """The share of each query's exact neighbours that was found, on average."""
-    return float(np.mean([len(set(some) & set(right)) / len(right) for some, right in zip(found, exact)]))
 
 
 def _plans(db, learner, table: str, setting: str) -> list[Plan]:
