@@ -50,6 +50,7 @@ _HOMES = {
         "plot_neighbours",
         "plot_distributions",
         "plot_lines",
+        "plot_fusion",
         "plot_cells",
         "plot_walk",
     ],

@@ -234,7 +234,7 @@ def measure_latency(
     )
 
 
-def evaluate_search(dataset: DatasetName, k: int = 10) -> pandas.DataFrame:
+def evaluate_search(dataset: DatasetName, k: int = 10, *, progress: bool = True) -> pandas.DataFrame:
     """Ask a data set's judged questions by words, by vectors and by both in two ways, and score the answers.
 
     The methods are `full_text_search` ("full text"), `nearest` ("vectors") and `hybrid_search`,
@@ -244,6 +244,7 @@ def evaluate_search(dataset: DatasetName, k: int = 10) -> pandas.DataFrame:
 
     Args:
         dataset: `"passages"` or `"python_docs"`.
+        progress: a bar for each method that takes longer than three seconds.
 
     Returns:
         Rows as from `score_rankings`, with the columns dataset and method behind.
@@ -256,6 +257,7 @@ def evaluate_search(dataset: DatasetName, k: int = 10) -> pandas.DataFrame:
     documents, questions = load_documents(dataset), load_questions(dataset)
     questions = questions[questions.kind != "unanswerable"]
     with closing(connect("pg_temp")) as conn:
+        query(conn, "SET temp_buffers = '128MB'")  # with less, each search would read the table from disk
         create_documents_table(conn, "documents")
         embeddings = embed(embedded_text(documents))
         bulk_load(conn, "documents", {**documents[["id", "title", "content"]], "embedding": embeddings})
@@ -263,8 +265,10 @@ def evaluate_search(dataset: DatasetName, k: int = 10) -> pandas.DataFrame:
         embed(questions.question)  # all at once; the searches then find them in the cache
         scores = []
         for method, search in METHODS.items():
-            # A bar appears where it takes longer than three seconds.
-            bar = tqdm(questions.itertuples(), f"{dataset}: {method}", len(questions), leave=False, delay=3)
+            bar = tqdm(
+                questions.itertuples(), f"{dataset}: {method}", len(questions),
+                leave=False, delay=3, disable=not progress,
+            )  # fmt: skip
             rankings = {question.id: search(conn, question.question, k).id.tolist() for question in bar}
             scores.append(score_rankings(rankings, questions, k).assign(dataset=dataset, method=method))
     return pandas.concat(scores, ignore_index=True)
