@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import psycopg2
 from psycopg2 import sql
-from psycopg2.extras import execute_values
+from psycopg2.extras import Json, execute_values
 from pgv_helpers import (
     bulk_load, create_index, describe_indexes, drop_index, exact_neighbours, query, read_embeddings, search_settings,
     sweep,
