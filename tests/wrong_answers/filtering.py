@@ -97,7 +97,7 @@ NEW = "category = %(category)s AND published >= %(since)s"
 LEVEL, MINUTES = "metadata->>'level' = %(level)s", "(metadata->>'minutes')::float <= %(minutes)s"
 NO_DRAFT = """NOT metadata @> '{"draft": true}'"""
 TOO_FEW = r"The result holds \d+ ids, which is too few: \d+ were asked for, and more rows fit. "
-FILTER_FIRST = TOO_FEW + "Does the LIMIT take its rows after every condition"
+FILTER_FIRST = TOO_FEW + "Does the LIMIT see only rows that fit"
 NEAREST = "SELECT id, category, embedding FROM documents ORDER BY embedding <=> %(vector)s LIMIT %(limit)s"
 RELAXED = "cur.execute('SET LOCAL hnsw.iterative_scan = relaxed_order')"
 UNNAMED = "nullif(current_setting('course.tenant', true), '')"
@@ -417,7 +417,7 @@ WRONG_ANSWERS = {
         ),
         "no policy": (
             protect(ENABLE, FORCE),
-            "sees 0 of the 10 rows of this tenant. Is there a policy, for every role",
+            "documents has no policy that is for every role",
         ),
         "who names none sees everything": (
             policy(f"current_setting('course.tenant', true) IS NULL OR tenant = {UNNAMED}::int"),
@@ -438,11 +438,11 @@ WRONG_ANSWERS = {
         ),
         "another setting": (
             policy("tenant = current_setting('app.tenant')::int"),
-            "sees 0 of the 10 rows of this tenant. .* compares the tenant with this setting",
+            "sees 0 of the 10 rows of this tenant. Does a policy compare the tenant",
         ),
         "for one role": (
             policy(OWN, "TO CURRENT_USER"),
-            "sees 0 of the 10 rows of this tenant. Is there a policy, for every",
+            "documents has no policy that is for every role. Who has none",
         ),
         "for SELECT only": (policy(OWN, "FOR SELECT"), "may not insert a row of this tenant. Is the policy for every"),
         "writes are free": (
