@@ -392,6 +392,10 @@ WRONG_ANSWERS = {
             partitioned(key="id"),
             "build_documents raised FeatureNotSupported: unique constraint on partitioned table must include all",
         ),
+        "a unique constraint instead of the key": (
+            partitioned().replace("PRIMARY KEY", "UNIQUE"),
+            "The table documents has no PRIMARY KEY on tenant, id",
+        ),
         "an index of one partition": (partitioned(index="documents_0"), "The table documents has no hnsw index"),
         "searches all": (partitioned(where="true"), "does not belong in the result: it is of another tenant"),
         "the column in an expression": (
@@ -434,7 +438,7 @@ WRONG_ANSWERS = {
         "everything for everybody": (policy("true"), "Whoever names no tenant in course.tenant sees 40 rows"),
         "all that has a tenant": (
             policy("current_setting('course.tenant')::int >= 0"),
-            "a role that is neither superuser nor owner sees 30 rows of other tenants",
+            "a role that is no superuser sees 30 rows of other tenants",
         ),
         "another setting": (
             policy("tenant = current_setting('app.tenant')::int"),

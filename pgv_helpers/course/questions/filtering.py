@@ -194,9 +194,9 @@ def mend_permitted(learner, db, rng) -> Iterator[str]:
         for id in ids
         for via in ("herself", "a group", "a link")[: int(rng.integers(2, 4))]
     ] + [(id, "bob", "a group") for id in range(1, 301)]
-    rng.shuffle(permissions := [tuple(row) for row in permissions])
+    rng.shuffle(permissions)
     columns = {"document": "integer NOT NULL", "reader": "text NOT NULL", "via": "text NOT NULL"}
-    make_table(db, "permissions", columns, [(int(id), str(reader), str(via)) for id, reader, via in permissions])
+    make_table(db, "permissions", columns, permissions)
     for reader, right in (
         ("ada", "as many come as were asked for, the nearest of those that the reader may read"),
         ("O'Brien", "so they do for another reader"),
@@ -417,7 +417,7 @@ def row_security(learner, db, rng) -> Iterator[str]:
         for tenant in tenants[1:3]:
             own = {id for id, owner, _ in rows if owner == tenant}
             seen = _seen(db, tenant)
-            who = f"With course.tenant = {tenant} a role that is neither superuser nor owner"
+            who = f"With course.tenant = {tenant} a role that is no superuser"
             if strange := seen - own:
                 raise expect.Wrong(f"{who} sees {len(strange)} rows of other tenants.")
             if seen < own:
