@@ -242,8 +242,14 @@ WRONG_ANSWERS = {
                 query_of("websearch_to_tsquery('english', %(question)s)"),
                 before='question = " or ".join(question.split())',
             ),
-            "For a question with a quotation mark that is never closed(.|\n)*"
-            "(none of the question's words|any word is enough)",
+            "For a question with a minus and a quotation mark(.|\n)*(none of the question's words|any word is enough)",
+        ),
+        "taken apart by hand": (
+            search_words(
+                query_of("to_tsquery('english', %(question)s)"),
+                before=r'import re; question = " | ".join(re.findall(r"\w+", question))',
+            ),
+            "For a question with an address(.|\n)*taken apart by other rules",
         ),
         "words that are not quoted": (
             search_words(ANY_WORD.replace("quote_literal(lexeme)", "lexeme")),
