@@ -304,8 +304,10 @@ def sweep(
         metric: what exact search ranks by.
         statement: a search of your own with the parameters `%(vector)s` and `%(k)s`, whose first
             column is the id; by default `SELECT id … ORDER BY column <operator> %(vector)s LIMIT %(k)s`.
-        where: a filter, `"category = 'error'"`, say. It may have parameters of its own. What your own
-            statement filters by belongs here too, or its rows are compared with the neighbours among all.
+        where: a filter, `"category = 'error'"`, say. It may have parameters of its own; a percent sign
+            is written `%%`, as in any statement with parameters. What your own statement filters by
+            belongs here too, or its rows are compared with the neighbours among all. A row that the
+            filter throws out is never a neighbour.
         progress: a bar, when it takes longer than three seconds.
         show_sql: print the search, with its parameters' names.
 
@@ -317,7 +319,7 @@ def sweep(
         CourseError: queries that are none, of another dimension or without neighbours (NaN; all 0 for
             cosine), k below 1, an empty table, an id of no row, or a name in `settings` that is neither
             a setting nor a parameter.
-        IndexProblem: a setting out of range, or a statement that PostgreSQL cannot run.
+        IndexProblem: a setting out of range, a parameter without values, or a statement that PostgreSQL cannot run.
         DocumentError: there is no such table or column.
     """
     if k < 1:
@@ -339,14 +341,14 @@ def sweep(
         if show_sql:
             print(text)
 
-        exact = {}  # the distances of the neighbours, by what the filter leaves
+        exact = {}  # by what the filter leaves: whether it leaves a row, and the distances of the neighbours
         left = sql.SQL("SELECT id FROM {} WHERE {}").format(sql.Identifier(table.replace("%", "%%")), sql.SQL(filter))
         row_of = dict(zip(ids.tolist(), range(len(ids))))
         without = set(query(conn, _WITHOUT_VECTOR.format(sql.Identifier(table), sql.Identifier(column))).id)
 
-        def share_found(vector: np.ndarray, nearest: np.ndarray, found: Sequence) -> float:
+        def share_found(vector: np.ndarray, found: Sequence, nearest: np.ndarray, kept: np.ndarray) -> float:
             try:
-                rows = [row_of[id] for id in set(found[:k]) - without]
+                rows = [row for row in (row_of[id] for id in set(found[:k]) - without) if kept[row]]
             except (KeyError, TypeError):  # no such id, or what cannot be one
                 strange = next(id for id in found if not isinstance(id, int) or id not in row_of and id not in without)
                 raise CourseError(
@@ -365,12 +367,17 @@ def sweep(
         for chosen in tqdm(combinations, f"sweeping {table}", leave=False, delay=3, disable=not progress):
             tuned = {name: value for name, value in chosen.items() if name in TUNABLE}
             own = tuple(value for name, value in chosen.items() if f"%({name})s" in filter)
-            try:
-                kept = np.isin(ids, query(conn, left, chosen).id) if own not in exact else None
-            except psycopg2.Error as error:
-                raise IndexProblem(f"PostgreSQL cannot run this: {str(error).strip()}") from None
-            if kept is not None:
-                exact[own] = exact_neighbours(vectors[kept], queries, k, metric)[1]
+            if own not in exact:
+                try:
+                    kept = np.isin(ids, query(conn, left, chosen).id)
+                except (KeyError, TypeError, ValueError):
+                    raise IndexProblem(
+                        "The parameters do not fit the filter. Each %(name)s takes the values of that name in "
+                        "settings, and a percent sign that stands for itself is written %%."
+                    ) from None
+                except psycopg2.Error as error:
+                    raise IndexProblem(f"PostgreSQL cannot run this: {str(error).strip()}") from None
+                exact[own] = kept, exact_neighbours(vectors[kept], queries, k, metric)[1]
             with search_settings(conn, **tuned), conn.cursor() as cur:
 
                 def search(vector: np.ndarray) -> list:
@@ -383,9 +390,10 @@ def sweep(
                     latency = measure_latency({"": search}, queries, warmup=0, progress=False).iloc[0]
                 except psycopg2.Error as error:
                     raise IndexProblem(f"PostgreSQL cannot run this: {str(error).strip()}") from None
+            kept, neighbours = exact[own]
             rows.append({
                 **chosen,
-                f"recall@{k}": np.mean([share_found(*each) for each in zip(queries, exact[own], found)]),
+                f"recall@{k}": np.mean([share_found(*each, kept) for each in zip(queries, found, neighbours)]),
                 "median (ms)": latency["median (ms)"],
                 "p95 (ms)": latency["p95 (ms)"],
                 "rows": np.mean([len(some) for some in found]),

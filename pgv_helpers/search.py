@@ -2,11 +2,13 @@
 
 The table is one of `create_documents_table`, with the column that `add_full_text`
 adds where words are searched. Each search is one statement, which `show_sql=True`
-prints: one round trip, besides the embedding of the question.
+prints: one round trip, besides the embedding of the question, unless an approximate
+index brings too few rows (see `nearest`).
 
 Any of them takes a filter. Keywords stand for equality (`category="error"`; a list
 for any of its values, None for no value), `where` for any other condition, with
-its values in `parameters`: `where="published >= %s", parameters=[date]`.
+its values in `parameters`: `where="published >= %s", parameters=[date]`. Where there
+are parameters, a percent sign is written `%%`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas
 import psycopg2
+from pandas.api.types import is_list_like
 from pgvector import HalfVector, SparseVector, Vector
 from psycopg2 import sql
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
@@ -51,6 +54,9 @@ FUSED_DEPTH = 40
 MOST_CANDIDATES = 1000
 """The largest value of `hnsw.ef_search`."""
 
+LONGEST_NAME = 63
+"""The bytes of a name in PostgreSQL, which cuts off the others."""
+
 _ADD_WORDS = sql.SQL("""
     ALTER TABLE {table} ADD COLUMN words tsvector
         GENERATED ALWAYS AS (to_tsvector({language}, coalesce(title, '') || ' ' || content)) STORED;
@@ -59,6 +65,7 @@ _ADD_WORDS = sql.SQL("""
 _SAY_LANGUAGE = sql.SQL("COMMENT ON COLUMN {table}.words IS {language}")
 
 # Each statement that writes documents appends its differences, so that writers never wait for one another.
+# It appends them with the rights of who made the triggers, and none once the column of words was dropped.
 _COUNT_WORDS = """
         INSERT INTO {statistics}
             SELECT lexeme, sum(sign), NULL
@@ -75,9 +82,12 @@ _KEEP_STATISTICS = sql.SQL(f"""
     TRUNCATE {{statistics}};
     {_COUNT_WORDS % {"changes": "SELECT 1 AS sign, words FROM {table}"}}
 
-    CREATE OR REPLACE FUNCTION {{statistics}}() RETURNS trigger LANGUAGE plpgsql AS $keep_statistics$
+    CREATE OR REPLACE FUNCTION {{statistics}}() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $keep_statistics$
     BEGIN
-        IF TG_OP = 'INSERT' THEN{_COUNT_WORDS % {"changes": _ADDED}}
+        IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = TG_RELID AND attname = 'words') THEN
+            NULL;
+        ELSIF TG_OP = 'INSERT' THEN{_COUNT_WORDS % {"changes": _ADDED}}
         ELSIF TG_OP = 'UPDATE' THEN{_COUNT_WORDS % {"changes": f"{_ADDED} UNION ALL {_REMOVED}"}}
         ELSIF TG_OP = 'DELETE' THEN{_COUNT_WORDS % {"changes": _REMOVED}}
         ELSE
@@ -103,8 +113,8 @@ _BY_VECTOR = sql.SQL("""
 
 # Coverage is the share of the question's information that a document holds.
 _BY_WORDS = sql.SQL("""
-    WITH searched AS (
-        SELECT id, words FROM {table} WHERE true{condition}
+    WITH searched AS NOT MATERIALIZED (
+        SELECT * FROM {table} WHERE true{condition}
     ), collection AS MATERIALIZED (
         SELECT sum(documents)::float8 AS documents, sum(length)::float8 / sum(documents) AS mean_length
         FROM {statistics} WHERE word = ''
@@ -119,11 +129,12 @@ _BY_WORDS = sql.SQL("""
         SELECT string_agg(word::text, ' | ')::tsquery AS any_word
         FROM (SELECT word FROM question WHERE known > 0 ORDER BY known, lexeme LIMIT {rarest_words}) AS words
     ), candidates AS MATERIALIZED (
-        SELECT id, words, held
+        SELECT searched.id, searched.words, information.held
         FROM searched, rarest, collection,
-             LATERAL (SELECT sum(idf) AS held FROM question WHERE words @@ word) AS information
-        WHERE words @@ any_word
-        ORDER BY held / (1 + {k1} * (1 - {b} + {b} * length(words) / mean_length)) DESC, id
+             LATERAL (SELECT sum(idf) AS held FROM question WHERE searched.words @@ word) AS information
+        WHERE searched.words @@ rarest.any_word
+        ORDER BY information.held
+                 / (1 + {k1} * (1 - {b} + {b} * length(searched.words) / collection.mean_length)) DESC, id
         LIMIT {scored}
     ), by_words AS (
         SELECT id, held / (SELECT sum(idf) FROM question) AS coverage, score
@@ -137,22 +148,23 @@ _BY_WORDS = sql.SQL("""
     )""")
 
 _HITS_BY_WORDS = sql.SQL("""{by_words}
-    SELECT {columns}, score
-    FROM by_words JOIN {table} USING (id)
-    ORDER BY score DESC, id""")
+    SELECT {columns}, by_words.score
+    FROM by_words JOIN searched USING (id)
+    ORDER BY by_words.score DESC, id""")
 
 _HITS_BY_BOTH = sql.SQL("""{by_words}, by_vector AS MATERIALIZED ({by_vector}
     ), fused AS (
-        SELECT id, by_words.score, coalesce(coverage, 0) AS coverage,
+        SELECT id, by_words.score, coalesce(by_words.coverage, 0) AS coverage,
                row_number() OVER (ORDER BY by_words.score DESC NULLS LAST, id) AS place_by_words,
-               coalesce(nullif(1 - coalesce(distance, embedding <=> {vector}), 'NaN'), 0) AS similarity,
-               distance, row_number() OVER (ORDER BY distance, id) AS place_by_vector
-        FROM by_words FULL OUTER JOIN by_vector USING (id) JOIN {table} USING (id)
+               coalesce(nullif(1 - coalesce(by_vector.distance, searched.embedding <=> {vector}), 'NaN'), 0)
+                   AS similarity,
+               by_vector.distance, row_number() OVER (ORDER BY by_vector.distance, id) AS place_by_vector
+        FROM by_words FULL OUTER JOIN by_vector USING (id) JOIN searched USING (id)
     ), scored AS (
-        SELECT id, {score} AS score FROM fused
+        SELECT id, ({score})::float8 AS score FROM fused
     )
     SELECT {columns}, scored.score, (SELECT count(*) FROM by_vector) AS neighbours, {model} AS model
-    FROM scored JOIN {table} USING (id)
+    FROM scored JOIN searched USING (id)
     ORDER BY scored.score DESC, id
     LIMIT {limit}""")
 
@@ -168,6 +180,14 @@ _SCORES = {
         + (1 - {weight}) * coalesce(score / max(score) OVER (), 0)""",
 }
 
+# Known where the triggers of this very table keep these counts. Those of a table that was renamed, or put in the
+# place of another, do not, and its words would be looked up in counts that are not its own.
+_LANGUAGE = sql.SQL("""coalesce((
+            SELECT col_description(attrelid, attnum)
+            FROM pg_attribute JOIN pg_trigger ON tgrelid = attrelid JOIN pg_proc ON pg_proc.oid = tgfoid
+            WHERE attrelid = to_regclass({table}) AND attname = 'words'
+              AND tgname = 'words_inserted' AND proname = {statistics}), 'unknown')::regconfig""")
+
 _COMMENT = sql.SQL("""(
         SELECT col_description(attrelid, attnum) FROM pg_attribute
         WHERE attrelid = to_regclass({table}) AND attname = {column})""")
@@ -178,28 +198,49 @@ def add_full_text(
 ) -> None:
     """Give a table of documents the column `words`, a tsvector of title and content, and count its words.
 
-    The column is generated, with a GIN index. The counts stand in a table of their own,
-    `<table>_words`: each word with the number of documents that hold it, and the empty
-    word with the number of all. Triggers keep it in step with every statement that
-    inserts, updates, deletes or truncates, by appending the differences. After a great
-    many small writes call this again: it counts anew.
+    The column is generated, with a GIN index; one of type tsvector that you made yourself
+    stays as it is. The counts stand in a table of their own, `<table>_words`: each word
+    with the number of documents that hold it, and the empty word with the number of all.
+    Triggers keep it in step with every statement on the table that inserts, updates,
+    deletes or truncates, by appending the differences. (A write to a single partition
+    goes past them.) After a great many small writes call this again: it counts anew.
+    Call it again, too, after renaming the table.
+
+    Whoever may write documents may do so without rights to the counts; whoever searches
+    for words needs SELECT on both tables. The counts are of all rows, also of those that
+    row-level security hides.
 
     Args:
         language: a text search configuration, which says how words are stemmed and which are left out.
 
     Raises:
-        DocumentError: there is no such table or language, or the column was made for another language.
+        DocumentError: there is no such table or language, the column was made for another language or is
+            no tsvector, or the name of the counts is taken or too long.
     """
+    statistics = f"{table}_words"
+    if len(f"{statistics}_word".encode()) > LONGEST_NAME:
+        raise DocumentError(
+            f"The name {table!r} is too long: with _words_word behind it, which the index of the counts is called, "
+            f"PostgreSQL would cut it off at {LONGEST_NAME} bytes."
+        )
     with writing(conn) as cur:
         table_columns(conn, table)
         find = """
-            SELECT nspname, attname, col_description(attrelid, attnum)
+            SELECT nspname, atttypid::regtype::text, col_description(attrelid, attnum),
+                   (SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute
+                    WHERE attrelid = to_regclass(format('%%I.%%I', nspname, %s)) AND attnum > 0)
             FROM pg_class
             JOIN pg_namespace ON pg_namespace.oid = relnamespace
             LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attname = 'words'
             WHERE pg_class.oid = to_regclass(quote_ident(%s))"""
-        cur.execute(find, [table])
-        schema, column, made_for = cur.fetchone()
+        cur.execute(find, [statistics, table])
+        schema, type, made_for, counts = cur.fetchone()
+        if type not in (None, "tsvector"):
+            raise DocumentError(f"{table!r} has another column named words, of the type {type}. Rename it.")
+        if counts not in (None, ["word", "documents", "length"]):
+            raise DocumentError(
+                f"There is something else named {statistics!r}, where the counts would stand. Rename it."
+            )
         known = query(conn, "SELECT cfgname FROM pg_ts_config ORDER BY cfgname").cfgname.tolist()
         if language not in known:
             raise DocumentError(f"PostgreSQL has no language {language!r}; it has: {', '.join(known)}.")
@@ -210,11 +251,11 @@ def add_full_text(
             )
         names = {
             "table": sql.Identifier(schema, table),
-            "statistics": sql.Identifier(schema, f"{table}_words"),
-            "index": sql.Identifier(f"{table}_words_word"),
+            "statistics": sql.Identifier(schema, statistics),
+            "index": sql.Identifier(f"{statistics}_word"),
             "language": sql.Literal(language),
         }
-        if column is None:
+        if type is None:
             execute(cur, _ADD_WORDS.format(**names), show_sql=show_sql)
         if made_for is None:
             execute(cur, _SAY_LANGUAGE.format(**names), show_sql=show_sql)
@@ -259,15 +300,16 @@ def nearest(
         ModelError: the text cannot be embedded.
     """
     of_text = isinstance(question, str)
+    limit = _limit(limit)
     statement = _BY_VECTOR.format(
-        columns=identifiers(columns),
+        columns=identifiers(_columns(columns, "distance")),
         column=sql.Identifier(column),
         operator=sql.SQL(find_metric(metric).operator),
         vector=_vector(question),
         model=sql.SQL(", {} AS model").format(_commented(table, column)) if of_text else sql.SQL(""),
         table=sql.Identifier(table),
         condition=_condition(conn, where, parameters, equal),
-        limit=_limit(limit),
+        limit=sql.Literal(limit),
     )
     hits = _search(conn, table, statement, show_sql)
     if len(hits) < limit:
@@ -275,7 +317,7 @@ def nearest(
             hits = _search(conn, table, statement, False)
         hits = hits.sort_values("distance", kind="stable", ignore_index=True)  # a relaxed scan is not in order
     if of_text:
-        _check_model(conn, table, hits)
+        hits = _checked_model(conn, table, hits)
     return hits.to_dict("records") if as_dicts else hits
 
 
@@ -317,8 +359,9 @@ def full_text_search(
 
     A word counts the more the fewer documents hold it. Candidates hold one of the six
     rarest words of the question; BM25 is computed for those two hundred that would be
-    best if every word stood in them once. The length of a document is the number of its
-    different words. A question without a word that PostgreSQL keeps finds nothing, and
+    best if every word stood in them once (or `limit`, if that is more). The length of a
+    document is the number of its words without stop words; of one word PostgreSQL counts
+    at most 255. A question without a word that PostgreSQL keeps finds nothing, and
     so do operators and quotes: the question is text, not a language.
 
     Args:
@@ -332,8 +375,7 @@ def full_text_search(
     """
     statement = _HITS_BY_WORDS.format(
         by_words=_by_words(table, query, _limit(limit), _condition(conn, where, parameters, equal)),
-        columns=_of_table(table, columns),
-        table=sql.Identifier(table),
+        columns=_searched(columns),
     )
     return _search(conn, table, statement, show_sql)
 
@@ -381,55 +423,71 @@ def hybrid_search(
         raise DocumentError(f"method is {method!r}; it takes one of: {', '.join(get_args(Fusion))}.")
     if not 0 <= semantic_weight <= 1:
         raise DocumentError(f"semantic_weight is {semantic_weight}; it goes from 0 (words alone) to 1 (vectors alone).")
-    names = {"table": sql.Identifier(table), "vector": _vector(query), "column": sql.Identifier("embedding")}
-    condition = _condition(conn, where, parameters, equal)
+    limit, vector = _limit(limit), _vector(query)
     depth = max(limit, FUSED_DEPTH)
     statement = _HITS_BY_BOTH.format(
-        **names,
-        by_words=_by_words(table, query, _limit(depth), condition),
+        vector=vector,
+        by_words=_by_words(table, query, depth, _condition(conn, where, parameters, equal)),
         by_vector=_BY_VECTOR.format(
-            **names,
+            table=sql.SQL("searched"),
             columns=sql.Identifier("id"),
+            column=sql.Identifier("embedding"),
             operator=sql.SQL("<=>"),
+            vector=vector,
             model=sql.SQL(""),
-            condition=condition,
-            limit=_limit(depth),
+            condition=sql.SQL(""),
+            limit=sql.Literal(depth),
         ),
         score=sql.SQL(_SCORES[method]).format(rrf_k=sql.Literal(RRF_K), weight=sql.Literal(float(semantic_weight))),
-        columns=_of_table(table, columns),
+        columns=_searched(columns),
         model=_commented(table, "embedding"),
-        limit=_limit(limit),
+        limit=sql.Literal(limit),
     )
     hits = _search(conn, table, statement, show_sql)
-    if len(hits) and hits.neighbours[0] < depth:
+    if hits.empty or hits.iloc[0, -2] < depth:
         with _looking_harder(conn, depth):
             hits = _search(conn, table, statement, False)
-    _check_model(conn, table, hits)
-    return hits.drop(columns="neighbours")
+    return _checked_model(conn, table, hits).iloc[:, :-1]
 
 
-def _by_words(table: str, text: str, depth: sql.Literal, condition: sql.Composable) -> sql.Composed:
+def _by_words(table: str, text: str, depth: int, condition: sql.Composable) -> sql.Composed:
+    if not isinstance(text, str):
+        raise DocumentError(f"A question of words is a text, not {text!r:.60}")
+    statistics = f"{table}_words"
     return _BY_WORDS.format(
-        statistics=sql.Identifier(f"{table}_words"),
-        language=sql.SQL("{}::regconfig").format(_commented(table, "words")),
+        statistics=sql.Identifier(statistics),
+        language=_LANGUAGE.format(table=_quoted(table), statistics=sql.Literal(statistics)),
         text=sql.Literal(text),
         rarest_words=sql.Literal(RAREST_WORDS),
         k1=sql.Literal(BM25_K1),
         b=sql.Literal(BM25_B),
         table=sql.Identifier(table),
         condition=condition,
-        scored=sql.SQL("greatest({}, {})").format(sql.Literal(SCORED_BY_WORDS), depth),
-        depth=depth,
+        scored=sql.Literal(max(SCORED_BY_WORDS, depth)),
+        depth=sql.Literal(depth),
     )
 
 
 def _commented(table: str, column: str) -> sql.Composed:
-    """What stands as a comment on a column: its model or language."""
-    return _COMMENT.format(table=sql.SQL("quote_ident({})").format(sql.Literal(table)), column=sql.Literal(column))
+    """What stands as a comment on a column: its model."""
+    return _COMMENT.format(table=_quoted(table), column=sql.Literal(column))
 
 
-def _of_table(table: str, columns: Sequence[str]) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier(table, name) for name in columns)
+def _quoted(table: str) -> sql.Composed:
+    return sql.SQL("quote_ident({})").format(sql.Literal(table))
+
+
+def _columns(names: Sequence[str], added: str) -> list[str]:
+    """The columns of a result to which the search adds one of its own."""
+    if isinstance(names, str) or not len(names) or not all(isinstance(name, str) for name in names):
+        raise DocumentError(f"columns is a list of names, such as ['id', 'title'], not {names!r:.60}.")
+    if added in names:
+        raise DocumentError(f"The result has a column {added!r} of its own. Leave it out of columns.")
+    return list(names)
+
+
+def _searched(columns: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier("searched", name) for name in _columns(columns, "score"))
 
 
 def _condition(
@@ -444,18 +502,34 @@ def _condition(
     if where is not None:
         with conn.cursor() as cur:
             try:
-                conditions.append(sql.SQL(cur.mogrify(where, parameters).decode()))
+                conditions.append(sql.SQL(cur.mogrify(where, _pythons(parameters)).decode()))
             except (IndexError, KeyError, TypeError, ValueError, psycopg2.ProgrammingError) as error:
                 raise DocumentError(
                     f"The filter {where!r:.200} and its parameters {parameters!r:.200} do not go together: {error}. "
                     "Each %s takes the next value of a list; write %% for a percent sign where there are parameters."
                 ) from None
     for name, value in equal.items():
-        value = value.item() if isinstance(value, np.generic) else value
-        several = isinstance(value, (list, tuple, set))
-        pattern = "{} IS NULL" if value is None else "{} = ANY({})" if several else "{} = {}"
-        conditions.append(sql.SQL(pattern).format(sql.Identifier(name), sql.Literal(list(value) if several else value)))
+        conditions.append(_equals(sql.Identifier(name), value))
     return sql.Composed(sql.SQL(" AND ({})").format(condition) for condition in conditions)
+
+
+def _equals(column: sql.Identifier, value: Any) -> sql.Composed:
+    """A condition that holds where the column has the value, or one of several; None stands for NULL."""
+    if isinstance(value, Mapping) or not is_list_like(value):
+        return sql.SQL("{} IS NULL" if value is None else "{} = {}").format(column, sql.Literal(_pythons(value)))
+    values = list(value)
+    stored = [sql.Literal(_pythons(each)) for each in values if each is not None]
+    among = sql.SQL("{} IN ({})").format(column, sql.SQL(", ").join(stored)) if stored else sql.SQL("false")
+    return sql.SQL("{} OR {} IS NULL").format(among, column) if len(stored) < len(values) else among
+
+
+def _pythons(value: Any) -> Any:
+    """A value, or each of several, as Python's own: psycopg2 does not know NumPy's numbers."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {name: _pythons(each) for name, each in value.items()}
+    return type(value)(map(_pythons, value)) if type(value) in (list, tuple) else value
 
 
 def _vector(question: str | np.ndarray | Vector | HalfVector | SparseVector) -> sql.Literal:
@@ -475,10 +549,10 @@ def _vector(question: str | np.ndarray | Vector | HalfVector | SparseVector) -> 
     return sql.Literal(vector)
 
 
-def _limit(rows: int) -> sql.Literal:
-    if rows < 0:
-        raise DocumentError(f"limit must be 0 or more; it is {rows}.")
-    return sql.Literal(int(rows))
+def _limit(rows: int) -> int:
+    if not hasattr(rows, "__index__") or rows < 0:
+        raise DocumentError(f"limit must be a whole number, 0 or more; it is {rows!r}.")
+    return int(rows)
 
 
 def _search(conn: Connection, table: str, statement: sql.Composed, show_sql: bool) -> pandas.DataFrame:
@@ -490,12 +564,16 @@ def _search(conn: Connection, table: str, statement: sql.Composed, show_sql: boo
         text.encode()
     except ValueError as error:
         raise DocumentError(f"A text with a NUL or half a character cannot be searched for: {error}") from None
+    except psycopg2.ProgrammingError as error:
+        raise DocumentError(
+            f"A value of the filter is of no type that psycopg2 knows: {error}. Give it as a text."
+        ) from None
     if show_sql:
         print(text)
     try:
         return query(conn, text)
     except psycopg2.Error as error:
-        if error.pgcode is None or error.pgcode[:2] not in ("0A", "22", "42"):
+        if error.pgcode is None or error.pgcode[:2] not in ("0A", "22", "42", "54"):
             raise
         refused = _refused(table, error)
     if alone and not conn.autocommit:
@@ -507,9 +585,16 @@ def _search(conn: Connection, table: str, statement: sql.Composed, show_sql: boo
 
 def _refused(table: str, error: psycopg2.Error) -> DocumentError:
     said = error.diag.message_primary
-    if any(name in said for name in (f'"{table}_words"', '"words"', "words.")):
-        return DocumentError(f"{table!r} has no column of words to search. Add it: add_full_text(conn, {table!r}).")
-    if isinstance(error, psycopg2.errors.UndefinedTable):
+    without_words = (
+        f'relation "{table}_words" does not exist',
+        "column searched.words does not exist",
+        'text search configuration "unknown" does not exist',
+    )
+    if said in without_words:
+        return DocumentError(
+            f"{table!r} has no column of words to search, or was renamed since. Add it: add_full_text(conn, {table!r})."
+        )
+    if said == f'relation "{table}" does not exist':
         return DocumentError(
             f"There is no table {table!r} here ({said}). Look for a typing error, connect to the schema that has it, "
             f"or create it: create_documents_table(conn, {table!r})."
@@ -531,7 +616,8 @@ def _looking_harder(conn: Connection, rows: int) -> Iterator[None]:
         yield
 
 
-def _check_model(conn: Connection, table: str, hits: pandas.DataFrame) -> None:
-    """Take the table's model out of the hits, once it is known to be the settings'."""
-    if (models := hits.pop("model")).notna().any() and models[0] != settings.embedding_model():
+def _checked_model(conn: Connection, table: str, hits: pandas.DataFrame) -> pandas.DataFrame:
+    """The hits without the last column, the table's model, once it is known to be the settings'."""
+    if (models := hits.iloc[:, -1]).notna().any() and models[0] != settings.embedding_model():
         require_model(conn, table)
+    return hits.iloc[:, :-1]

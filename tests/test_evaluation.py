@@ -367,8 +367,14 @@ def test_a_filtered_search_is_compared_with_the_neighbours_that_the_filter_leave
         ]
     unfiltered = sweep(conn, "items", QUERIES, {"share": [700]}, statement=exact)
     assert 0.1 < unfiltered["recall@10"][0] < 0.5, "without where the neighbours are those among all"
+    other = sweep(conn, "items", QUERIES, {"share": [25]}, statement=exact.replace("id <", "id >="), where=where)
+    assert other["recall@10"][0] == 0, "what the filter throws out is no neighbour, however near"
     with pytest.raises(IndexProblem, match='column "colour" does not exist'):
         sweep(conn, "items", QUERIES, where="colour = 'red'")
+    for wrong in ("'10%' = '10'", "id = %(one)s", "id = %s", "embedding <=> %(vector)s < 1"):
+        with pytest.raises(IndexProblem, match="do not fit the filter.* is written %%"):
+            sweep(conn, "items", QUERIES, where=wrong)
+    assert sweep(conn, "items", QUERIES, where="'10%%' LIKE '1%%'")["rows"].tolist() == [10]
 
 
 @pytest.mark.parametrize("dataset", ["passages", "python_docs"])

@@ -3,8 +3,10 @@
 import random
 
 import numpy as np
+import pandas
 import psycopg2
 import pytest
+from psycopg2 import sql
 
 from pgv_helpers import (
     add_full_text,
@@ -237,21 +239,59 @@ def test_filters(conn, search):
     assert titles(category="kitchen", id=np.int64(2)) == ["T1"]
     assert titles(category=["sky", "kitchen"]) == ["T0", "T1", "T3"]
     assert titles(category=None) == ["T4"]
-    assert titles(category="nowhere") == []
+    assert titles(category=["sky", None]) == ["T0", "T4"]
+    assert titles(category=[None]) == ["T4"]
+    assert titles(category="nowhere") == titles(category=[]) == []
+    for ids in ([np.int64(2), 4], np.array([2, 4]), pandas.Series([2, 4]), range(2, 5, 2), {2, 4}, ["2", "4"]):
+        assert titles(id=ids) == ["T1", "T3"]
     assert titles(where="id < %s OR category = %(c)s".replace("%(c)s", "%s"), parameters=[2, "computing"]) == [
         "T0",
         "T2",
     ]
     assert titles(where="id < %(most)s", parameters={"most": 3}, category="sky") == ["T0"]
+    assert titles(where="id > %s AND id = ANY(%s)", parameters=[np.float64(1.5), [np.int64(1), np.int32(2)]]) == ["T1"]
+    assert titles(where="id = %(id)s", parameters={"id": np.int64(2)}) == ["T1"]
     assert titles(where="content LIKE '%sea%'") == ["T0"]
     assert titles(where="content LIKE %s", parameters=["%'; DROP TABLE documents; --%"]) == []
     with pytest.raises(DocumentError, match="do not go together"):
         titles(where="id = %s AND title = %s", parameters=[1])
+    with pytest.raises(DocumentError, match="of no type that psycopg2 knows: .*'dict'.* Give it as a text"):
+        titles(metadata={"page": 3})
     with pytest.raises(DocumentError, match='column "categry" does not exist'):
         titles(categry="sky")
     conn.rollback()
     with pytest.raises(DocumentError, match="invalid input syntax"):
         titles(id="one")
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize(
+    "table", ["question", "searched", "by_vector", "Two Words", 'a"b', "sch.ema", "100%s", "é" * 26]
+)
+def test_a_table_of_any_name(conn, search, table):
+    query(conn, sql.SQL("ALTER TABLE documents RENAME TO {}").format(sql.Identifier(table)))
+    add_full_text(conn, table)
+    assert found(search(conn, "tides", 1, table=table, category="sky")) == ["T0"]
+
+
+@pytest.mark.parametrize("column", ["score", "distance", "coverage", "model", "neighbours", "held", "word", "any_word"])
+def test_a_column_of_any_name(conn, column):
+    query(conn, f"ALTER TABLE documents ADD COLUMN {column} text DEFAULT 'x'")
+    for search, own in zip(SEARCHES, ("score", "distance", "score")):
+        assert found(search(conn, "tides", 1, **{column: "x"})) == ["T0"]
+        if column == own:
+            with pytest.raises(DocumentError, match=f"has a column '{own}' of its own"):
+                search(conn, "tides", columns=["id", column])
+        else:
+            assert search(conn, "tides", 1, columns=["id", column]).iloc[0, :2].tolist() == [1, "x"]
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_ids_of_any_type(conn, search):
+    query(conn, "ALTER TABLE documents DROP id; ALTER TABLE documents ADD id uuid DEFAULT gen_random_uuid()")
+    ids = query(conn, "SELECT id FROM documents ORDER BY title").id.tolist()
+    hits = search(conn, "tides and bread", id=ids[:2])
+    assert sorted(found(hits)) == ["T0", "T1"] and set(hits.id) == set(ids[:2])
 
 
 def test_search_documents(conn):
@@ -275,7 +315,7 @@ def test_reciprocal_rank_fusion(conn):
     words, vectors = places(conn, "tides and bread")
     fused = hybrid_search(conn, "tides and bread", method="rrf")
     expected = {t: sum(1 / (60 + places[t]) for places in (words, vectors) if t in places) for t in vectors}
-    assert dict(zip(fused.title, score(fused))) == pytest.approx(expected)
+    assert dict(zip(fused.title, fused.score)) == pytest.approx(expected)
     assert found(fused) == sorted(expected, key=lambda title: (-expected[title], title))
 
 
@@ -361,6 +401,64 @@ def test_a_search_is_one_round_trip(conn, search):
     assert Counted.statements == 1
 
 
+def test_a_renamed_table_is_counted_anew(conn):
+    """So that a table that takes the name of another is not searched by the other's counts."""
+    for table in ("old", "new"):
+        create_documents_table(conn, table)
+        query(conn, f"INSERT INTO {table} (content) VALUES (%s)", [f"the {table} yeast"])
+        add_full_text(conn, table)
+    query(conn, "DROP TABLE old; ALTER TABLE new RENAME TO old")
+    conn.commit()
+    with pytest.raises(DocumentError, match=r"was renamed since. Add it: add_full_text\(conn, 'old'\)"):
+        full_text_search(conn, "new", table="old")
+    add_full_text(conn, "old")
+    assert full_text_search(conn, "new", table="old").id.tolist() == [1]
+
+
+def test_documents_can_be_written_without_the_column_of_words(conn):
+    query(conn, "ALTER TABLE documents DROP COLUMN words")
+    store_documents_batch(conn, "documents", [{"content": "Zebras", "embedding": np.ones(384)}])
+    query(conn, "UPDATE documents SET category = 'x'")
+    delete_documents(conn, "documents", [1])
+    add_full_text(conn, language="german")
+    assert as_if_new(conn, "documents", 5)[0] == 5
+
+
+def test_a_role_writes_documents_without_rights_to_the_counts():
+    with connect("roles") as conn:
+        create_documents_table(conn, replace=True)
+        add_full_text(conn)
+        query(
+            conn,
+            "CREATE ROLE writer; GRANT USAGE ON SCHEMA roles TO writer; GRANT ALL ON documents TO writer;"
+            "SET ROLE writer; INSERT INTO documents (content) VALUES ('zebu'); RESET ROLE",
+        )
+        assert as_if_new(conn, "documents", 1)[0] == 1
+        query(conn, "SET ROLE writer")
+        with pytest.raises(DocumentError, match="permission denied for table documents_words"):
+            full_text_search(conn, "zebu")
+        conn.rollback()
+        query(conn, "DROP SCHEMA roles CASCADE")
+        conn.commit()
+
+
+def test_what_others_have_named_so_stays(conn):
+    create_documents_table(conn, "a")
+    query(
+        conn, "CREATE TABLE a_words (word text, documents int, length int, note text); INSERT INTO a_words VALUES ('x')"
+    )
+    create_documents_table(conn, "b")
+    query(conn, "ALTER TABLE b ADD COLUMN words int")
+    conn.commit()
+    with pytest.raises(DocumentError, match="something else named 'a_words'.*Rename it"):
+        add_full_text(conn, "a")
+    assert len(query(conn, "SELECT * FROM a_words")) == 1
+    with pytest.raises(DocumentError, match="'b' has another column named words, of the type integer. Rename it"):
+        add_full_text(conn, "b")
+    with pytest.raises(DocumentError, match="is too long: with _words_word behind it.* at 63 bytes"):
+        add_full_text(conn, "é" * 27)
+
+
 def test_full_text_keeps_itself_in_step_and_is_added_once(conn):
     add_full_text(conn)
     store_documents_batch(conn, "documents", [{"content": "Zebras", "embedding": np.ones(384)}])
@@ -432,10 +530,21 @@ def test_what_is_no_question_is_refused(conn, question):
 
 def test_texts_and_numbers_that_cannot_be_asked_are_refused(conn):
     for search in SEARCHES:
-        with pytest.raises(DocumentError, match="limit must be 0 or more; it is -1"):
+        with pytest.raises(DocumentError, match="limit must be a whole number, 0 or more; it is -1"):
             search(conn, "x", -1)
+        for limit in (2.5, None, "3", np.nan):
+            with pytest.raises(DocumentError, match="limit must be a whole number"):
+                search(conn, "x", limit)
+        for columns in ("title", [], [1]):
+            with pytest.raises(DocumentError, match="columns is a list of names"):
+                search(conn, "x", columns=columns)
         with pytest.raises(DocumentError, match="NUL or half a character"):
             search(conn, "x", category="a\0b")
+    with pytest.raises(DocumentError, match="A question of words is a text, not None"):
+        full_text_search(conn, None)
+    with pytest.raises(DocumentError, match="too long for tsvector"):
+        full_text_search(conn, " ".join(map(str, range(200_000))))
+    conn.rollback()
     for text in ("a\0b", "\ud800"):
         with pytest.raises(DocumentError, match="NUL or half a character"):
             full_text_search(conn, text)
@@ -489,6 +598,7 @@ def test_a_filter_gets_its_rows_through_an_index(indexed):
     hits = nearest(indexed, question, 10, category="rare")
     assert len(hits) == 10 and hits.distance.is_monotonic_increasing
     assert len(hybrid_search(indexed, "flour", 20, category="rare")) == 20
+    assert len(hybrid_search(indexed, "quux", 20, category="rare", where="content LIKE '%9%'")) == 2, "not by words"
     assert query(indexed, "SHOW hnsw.iterative_scan").iloc[0, 0] == "off"
 
 
