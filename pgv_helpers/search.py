@@ -158,7 +158,8 @@ _HITS_BY_BOTH = sql.SQL("""{by_words}, by_vector AS MATERIALIZED ({by_vector}
                row_number() OVER (ORDER BY by_words.score DESC NULLS LAST, id) AS place_by_words,
                coalesce(nullif(1 - coalesce(by_vector.distance, searched.embedding <=> {vector}), 'NaN'), 0)
                    AS similarity,
-               by_vector.distance, row_number() OVER (ORDER BY by_vector.distance, id) AS place_by_vector
+               nullif(by_vector.distance, 'NaN') AS distance,
+               row_number() OVER (ORDER BY by_vector.distance, id) AS place_by_vector
         FROM by_words FULL OUTER JOIN by_vector USING (id) JOIN searched USING (id)
     ), scored AS (
         SELECT id, ({score})::float8 AS score FROM fused
@@ -175,9 +176,10 @@ _SCORES = {
         CASE WHEN score IS NULL THEN 0 ELSE 1.0 / ({rrf_k} + place_by_words) END
         + CASE WHEN distance IS NULL THEN 0 ELSE 1.0 / ({rrf_k} + place_by_vector) END""",
     "weighted": """
-        {weight} * coalesce((similarity - min(similarity) OVER ())
-                            / nullif(max(similarity) OVER () - min(similarity) OVER (), 0), 1)
-        + (1 - {weight}) * coalesce(score / max(score) OVER (), 0)""",
+        {weight} * CASE WHEN distance IS NULL THEN 0 ELSE coalesce(
+            (max(distance) OVER () - distance) / nullif(max(distance) OVER () - min(distance) OVER (), 0), 1) END
+        + (1 - {weight}) * CASE WHEN score IS NULL THEN 0 ELSE coalesce(
+            (score - min(score) OVER ()) / nullif(max(score) OVER () - min(score) OVER (), 0), 1) END""",
 }
 
 # Known where the triggers of this very table keep these counts. Those of a table that was renamed, or put in the
@@ -404,7 +406,8 @@ def hybrid_search(
       trust, by how much the best coverage exceeds the best similarity. So words decide when they
       cover the question and nothing is near, and vectors when it is a paraphrase.
     - "rrf": reciprocal rank fusion, the sum of 1 / (60 + place) over the two lists.
-    - "weighted": both scores, brought to 0…1 for this question, by `semantic_weight` and the rest.
+    - "weighted": the scores of each list, brought to 0…1 for this question (a hit that a list
+      does not have counts 0 there), added by `semantic_weight` and the rest.
 
     A question without words that PostgreSQL keeps is searched by its vector alone.
 

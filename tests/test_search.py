@@ -328,14 +328,16 @@ def both_scores(conn, text):
 
 @pytest.mark.parametrize("weight", [0, 0.3, 1])
 def test_weighted_fusion_is_normalised_for_the_question(conn, weight):
-    words, vectors = both_scores(conn, "tides and bread")
-    low, high = min(vectors.values()), max(vectors.values())
-    expected = {
-        title: weight * (similarity - low) / (high - low) + (1 - weight) * words.get(title, 0) / max(words.values())
-        for title, similarity in vectors.items()
-    }
-    fused = hybrid_search(conn, "tides and bread", method="weighted", semantic_weight=weight)
-    assert dict(zip(fused.title, score(fused))) == pytest.approx(expected, abs=1e-6)
+    def to_one(scores, title):
+        low, high = min(scores.values()), max(scores.values())
+        return ((scores[title] - low) / (high - low) if high > low else 1) if title in scores else 0
+
+    for question in ("tides, bread, flour and mills", "yeast"):
+        words, vectors = both_scores(conn, question)
+        expected = {title: weight * to_one(vectors, title) + (1 - weight) * to_one(words, title) for title in vectors}
+        fused = hybrid_search(conn, question, method="weighted", semantic_weight=weight)
+        assert dict(zip(fused.title, score(fused))) == pytest.approx(expected, abs=1e-6)
+    assert len(words) == 1, "the only hit of a side counts 1"
 
 
 def test_adaptive_fusion_trusts_the_words_by_what_they_cover(conn):
