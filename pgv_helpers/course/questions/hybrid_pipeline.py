@@ -546,7 +546,7 @@ def _make_planted_case(db, rng: np.random.Generator) -> tuple[str, int, int, int
     number = 70
     code, (first, second, *others) = f"{''.join(rng.choice(list('KQVXZ'), 2))}{rng.integers(1000, 9999)}", NOUNS[1:]
     first, second, *others = rng.permutation([first, second, *others]).tolist()
-    asked = f"What does {code} mean for a {first}, and why is its {second} hot?"
+    asked = f"What does {code} mean for the {first}, and why is its {second} hot?"
     texts = [" ".join(rng.choice(others, 20)) for _ in range(number)]
     texts[0] += f" {first} {second}"
     texts[2] += f" {code}"
