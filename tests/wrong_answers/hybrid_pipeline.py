@@ -474,6 +474,18 @@ WRONG_ANSWERS = {
             hybrid(distance="random()", fused="coalesce(1.0 / (60 + by_words.place), 0)"),
             "(has no word of the question, is not in the result|stands at place|have the same score)",
         ),
+        "Euclidean distance": (
+            hybrid(distance="embedding <-> %(vector)s"),
+            "The best document by vectors, which the other side does not find, stands at place",
+        ),
+        "ten of each side": (
+            hybrid().replace("LIMIT 50", "LIMIT 10"),
+            "holds 1[01] rows, which is too few: 1. were asked for",
+        ),
+        "inner product": (
+            hybrid(distance="embedding <#> %(vector)s"),
+            "The best document by vectors, which the other side does not find, stands at place",
+        ),
         "the farthest vectors first": (
             hybrid(distance="embedding <=> %(vector)s DESC"),
             "(The nearest document, which has no word of the question|stands below one)",

@@ -303,7 +303,7 @@ def hybrid(learner, db, rng) -> Iterator[str]:
     yield "what both sides find stands first, and a hit of either side survives"
     only_word = re.search(r"[A-Z]+\d+", asked)[0]
     for text in (asked, only_word, *HOSTILE[:2], HOSTILE[-1]):
-        k = int(rng.integers(5, 15))
+        k = int(rng.integers(11, 15))
         what = f"The result for {text!r}"
         returned = learner.call("hybrid", learner.conn, text, k)
         _expect_hits(returned, what)
@@ -599,7 +599,10 @@ def _make_planted_case(db, rng: np.random.Generator) -> tuple[str, int, int, int
     cosine = rng.uniform(0.10, 0.13, number)
     cosine[:2] = 0.899, 0.9
     vectors = np.outer(cosine, wanted / np.linalg.norm(wanted)) + np.sqrt(1 - cosine**2)[:, None] * away
-    vectors *= rng.uniform(0.3, 3, (number, 1))
+    # The short ones are nearer by Euclidean distance, the long ones by inner product.
+    lengths = np.where(np.arange(number) % 2, 0.5, 40)
+    lengths[:2] = 3
+    vectors *= lengths[:, None]
     order = rng.permutation(number)
     documents = pandas.DataFrame({"id": ids, "title": [None, *["notes"] * (number - 1)], "content": texts})
     make_table(db, documents.iloc[order], vectors[order].astype(np.float32))
@@ -684,12 +687,10 @@ def _expect_quality(learner, db, rng) -> Iterator[str]:
         ]
         bar = min(map(mean_ndcg, usual)) - BAR_TOLERANCE
         if (reached := mean_ndcg(found)) < bar:
-            sides = {"words": mean_ndcg(by_words), "vectors": mean_ndcg(by_vector)}
-            near = min(sides, key=lambda side: abs(sides[side] - reached))
             raise expect.Wrong(
-                f"On the {kind} questions nDCG@10 is {reached:.3f}, and {bar:.3f} is asked for; {near} alone have "
-                f"{sides[near]:.3f}. Do both sides count, and are they the searches of questions 4 and 5? Scores of "
-                "different scales, added as they are, are mostly those of one side."
+                f"On the {kind} questions nDCG@10 is {reached:.3f}, and {bar:.3f} is asked for; words alone have "
+                f"{mean_ndcg(by_words):.3f}, vectors alone {mean_ndcg(by_vector):.3f}. Are both sides the searches of "
+                "questions 4 and 5? Scores of different scales, added as they are, are mostly those of one side."
             )
         yield f"on the {kind} questions it reaches an nDCG@10 of {reached:.3f}"
 
