@@ -26,7 +26,7 @@ _HOMES = {
     "bulk": ["bulk_load", "read_embeddings"],
     "distances": ["exact_neighbours"],
     "indexes": ["create_index", "drop_index", "describe_indexes", "search_settings", "explain"],
-    "search": ["add_full_text", "full_text_search", "vector_search", "hybrid_search"],
+    "search": ["add_full_text", "nearest", "search_documents", "full_text_search", "hybrid_search"],
     "evaluation": [
         "recall_at_k",
         "precision_at_k",
@@ -50,6 +50,7 @@ _HOMES = {
         "plot_neighbours",
         "plot_distributions",
         "plot_lines",
+        "plot_fusion",
         "plot_cells",
         "plot_walk",
     ],

@@ -162,7 +162,7 @@ def reset_exercise(name: str) -> None:
 
 @app.command()
 def evaluate() -> None:
-    """Measure search by words, by vectors and by both, on the judged questions of the two data sets."""
+    """Measure search by words, by vectors and by both in two ways, on the judged questions of the two data sets."""
     from pgv_helpers.datasets import DatasetName
     from pgv_helpers.evaluation import METHODS, evaluate_search, summarise
 
@@ -172,10 +172,10 @@ def evaluate() -> None:
         kinds = [(f"  {kind}", part) for kind, part in scores.groupby("kind", sort=False)]
         for name, part in [(dataset, scores), *kinds]:
             summary = summarise(part).set_index("method").loc[list(METHODS)]
-            cells = [f"{it.mean:.2f} ({it.low:.2f}–{it.high:.2f})" for it in summary.itertuples()]
+            cells = [f"{it.mean:.2f} ±{(it.high - it.low) / 2:.2f}" for it in summary.itertuples()]
             table.add_row(name, *cells, str(summary.questions.iloc[0]))
     console.print(table)
-    console.print("In brackets: the mean's 95 % confidence interval.")
+    console.print("Behind ±: half of the mean's 95 % confidence interval.")
 
 
 @app.command()

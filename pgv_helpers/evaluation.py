@@ -7,6 +7,7 @@ TREC evaluations (trec_eval); they count a document as relevant from grade 1 on.
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import cycle, islice, product
 from typing import Any
 
@@ -25,10 +26,15 @@ from pgv_helpers.documents import create_documents_table
 from pgv_helpers.errors import CourseError, IndexProblem
 from pgv_helpers.indexes import SETTINGS, explain, search_settings, undone
 from pgv_helpers.models import embed
-from pgv_helpers.search import add_full_text, full_text_search, hybrid_search, vector_search
+from pgv_helpers.search import add_full_text, full_text_search, hybrid_search, nearest
 from pgv_helpers.tables import table_columns
 
-METHODS = {"full text": full_text_search, "vectors": vector_search, "both": hybrid_search}
+METHODS = {
+    "full text": full_text_search,
+    "vectors": nearest,
+    "rank fusion": partial(hybrid_search, method="rrf"),
+    "hybrid": hybrid_search,
+}
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 TUNABLE = (*SETTINGS, "iterative_scan")
@@ -228,13 +234,17 @@ def measure_latency(
     )
 
 
-def evaluate_search(dataset: DatasetName, k: int = 10) -> pandas.DataFrame:
-    """Ask a data set's judged questions by words, by vectors and by both, and score the answers.
+def evaluate_search(dataset: DatasetName, k: int = 10, *, progress: bool = True) -> pandas.DataFrame:
+    """Ask a data set's judged questions by words, by vectors and by both in two ways, and score the answers.
+
+    The methods are `full_text_search` ("full text"), `nearest` ("vectors") and `hybrid_search`,
+    with reciprocal rank fusion ("rank fusion") and as it is ("hybrid").
 
     The documents go into a temporary table, and nothing stays in the database.
 
     Args:
         dataset: `"passages"` or `"python_docs"`.
+        progress: a bar for each method that takes longer than three seconds.
 
     Returns:
         Rows as from `score_rankings`, with the columns dataset and method behind.
@@ -247,6 +257,7 @@ def evaluate_search(dataset: DatasetName, k: int = 10) -> pandas.DataFrame:
     documents, questions = load_documents(dataset), load_questions(dataset)
     questions = questions[questions.kind != "unanswerable"]
     with closing(connect("pg_temp")) as conn:
+        query(conn, "SET temp_buffers = '128MB'")  # with less, each search would read the table from disk
         create_documents_table(conn, "documents")
         embeddings = embed(embedded_text(documents))
         bulk_load(conn, "documents", {**documents[["id", "title", "content"]], "embedding": embeddings})
@@ -254,9 +265,11 @@ def evaluate_search(dataset: DatasetName, k: int = 10) -> pandas.DataFrame:
         embed(questions.question)  # all at once; the searches then find them in the cache
         scores = []
         for method, search in METHODS.items():
-            # A bar appears where it takes longer than three seconds.
-            bar = tqdm(questions.itertuples(), f"{dataset}: {method}", len(questions), leave=False, delay=3)
-            rankings = {question.id: search(conn, "documents", question.question, k).id.tolist() for question in bar}
+            bar = tqdm(
+                questions.itertuples(), f"{dataset}: {method}", len(questions),
+                leave=False, delay=3, disable=not progress,
+            )  # fmt: skip
+            rankings = {question.id: search(conn, question.question, k).id.tolist() for question in bar}
             scores.append(score_rankings(rankings, questions, k).assign(dataset=dataset, method=method))
     return pandas.concat(scores, ignore_index=True)
 
@@ -271,12 +284,14 @@ def sweep(
     metric: MetricName = "cosine",
     column: str = "embedding",
     statement: str | sql.Composable | None = None,
+    where: str | sql.Composable | None = None,
     progress: bool = True,
     show_sql: bool = False,
 ) -> pandas.DataFrame:
     """Recall against exact search, and latency, as settings of the search vary.
 
-    The exact neighbours are computed once, in this process, from the table's vectors.
+    The exact neighbours are computed in this process, once for all settings, from the vectors of the
+    table or of the rows that a filter leaves.
     A neighbour counts as found when a row at its distance is found, as in ann-benchmarks
     (Aumüller, Bernhardsson and Faithfull, Information Systems 2020), so that ties harm
     no one. The same index and settings give the same recall.
@@ -289,6 +304,10 @@ def sweep(
         metric: what exact search ranks by.
         statement: a search of your own with the parameters `%(vector)s` and `%(k)s`, whose first
             column is the id; by default `SELECT id … ORDER BY column <operator> %(vector)s LIMIT %(k)s`.
+        where: a filter, `"category = 'error'"`, say. It may have parameters of its own; a percent sign
+            is written `%%`, as in any statement with parameters. What your own statement filters by
+            belongs here too, or its rows are compared with the neighbours among all. A row that the
+            filter throws out is never a neighbour.
         progress: a bar, when it takes longer than three seconds.
         show_sql: print the search, with its parameters' names.
 
@@ -300,7 +319,7 @@ def sweep(
         CourseError: queries that are none, of another dimension or without neighbours (NaN; all 0 for
             cosine), k below 1, an empty table, an id of no row, or a name in `settings` that is neither
             a setting nor a parameter.
-        IndexProblem: a setting out of range, or a statement that PostgreSQL cannot run.
+        IndexProblem: a setting out of range, a parameter without values, or a statement that PostgreSQL cannot run.
         DocumentError: there is no such table or column.
     """
     if k < 1:
@@ -314,21 +333,22 @@ def sweep(
         if statement is None:
             # A percent sign in a name would be taken for a parameter.
             names = (sql.Identifier(name.replace("%", "%%")) for name in (table, column))
-            statement = sql.SQL("SELECT id FROM {} ORDER BY {} {} %(vector)s LIMIT %(k)s").format(
-                *names, sql.SQL(of.operator)
+            statement = sql.SQL("SELECT id FROM {}{} ORDER BY {} {} %(vector)s LIMIT %(k)s").format(
+                next(names), sql.SQL(f" WHERE {_text(where, conn)}" if where else ""), *names, sql.SQL(of.operator)
             )
-        text = statement if isinstance(statement, str) else statement.as_string(conn)
-        combinations = _combinations(settings or {}, text)
+        text, filter = _text(statement, conn), _text(where or "true", conn)
+        combinations = _combinations(settings or {}, text + filter)
         if show_sql:
             print(text)
 
-        exact = exact_neighbours(vectors, queries, k, metric)[1]
+        exact = {}  # by what the filter leaves: whether it leaves a row, and the distances of the neighbours
+        left = sql.SQL("SELECT id FROM {} WHERE {}").format(sql.Identifier(table.replace("%", "%%")), sql.SQL(filter))
         row_of = dict(zip(ids.tolist(), range(len(ids))))
         without = set(query(conn, _WITHOUT_VECTOR.format(sql.Identifier(table), sql.Identifier(column))).id)
 
-        def share_found(vector: np.ndarray, nearest: np.ndarray, found: Sequence) -> float:
+        def share_found(vector: np.ndarray, found: Sequence, nearest: np.ndarray, kept: np.ndarray) -> float:
             try:
-                rows = [row_of[id] for id in set(found[:k]) - without]
+                rows = [row for row in (row_of[id] for id in set(found[:k]) - without) if kept[row]]
             except (KeyError, TypeError):  # no such id, or what cannot be one
                 strange = next(id for id in found if not isinstance(id, int) or id not in row_of and id not in without)
                 raise CourseError(
@@ -346,6 +366,18 @@ def sweep(
         rows = []
         for chosen in tqdm(combinations, f"sweeping {table}", leave=False, delay=3, disable=not progress):
             tuned = {name: value for name, value in chosen.items() if name in TUNABLE}
+            own = tuple(value for name, value in chosen.items() if f"%({name})s" in filter)
+            if own not in exact:
+                try:
+                    kept = np.isin(ids, query(conn, left, chosen).id)
+                except (KeyError, TypeError, ValueError):
+                    raise IndexProblem(
+                        "The parameters do not fit the filter. Each %(name)s takes the values of that name in "
+                        "settings, and a percent sign that stands for itself is written %%."
+                    ) from None
+                except psycopg2.Error as error:
+                    raise IndexProblem(f"PostgreSQL cannot run this: {str(error).strip()}") from None
+                exact[own] = kept, exact_neighbours(vectors[kept], queries, k, metric)[1]
             with search_settings(conn, **tuned), conn.cursor() as cur:
 
                 def search(vector: np.ndarray) -> list:
@@ -358,15 +390,20 @@ def sweep(
                     latency = measure_latency({"": search}, queries, warmup=0, progress=False).iloc[0]
                 except psycopg2.Error as error:
                     raise IndexProblem(f"PostgreSQL cannot run this: {str(error).strip()}") from None
+            kept, neighbours = exact[own]
             rows.append({
                 **chosen,
-                f"recall@{k}": np.mean([share_found(*each) for each in zip(queries, exact, found)]),
+                f"recall@{k}": np.mean([share_found(*each, kept) for each in zip(queries, found, neighbours)]),
                 "median (ms)": latency["median (ms)"],
                 "p95 (ms)": latency["p95 (ms)"],
                 "rows": np.mean([len(some) for some in found]),
                 "index": plan.index or "none",
             })  # fmt: skip
     return pandas.DataFrame(rows)
+
+
+def _text(statement: str | sql.Composable, conn: Connection) -> str:
+    return statement if isinstance(statement, str) else statement.as_string(conn)
 
 
 def _checked_queries(queries: np.ndarray, dimension: int, type: str, metric: Metric) -> np.ndarray:

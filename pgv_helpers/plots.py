@@ -261,36 +261,45 @@ def plot_distributions(distances: Mapping[str, np.ndarray], *, label: str, bins:
 
 
 def plot_lines(
-    frame: "pandas.DataFrame", *, x: str, y: str, by: str | None = None, point: str | None = None, log: str = ""
+    frame: "pandas.DataFrame",
+    *,
+    x: str,
+    y: str | Sequence[str],
+    by: str | None = None,
+    point: str | None = None,
+    log: str = "",
 ) -> Figure:
     """One column against another, a line for each value of a third, named at its end.
 
     Args:
         frame: the columns named by the other arguments.
+        y: one column, or several for as many panels; the lines are named in the last one.
         by: the column that tells the lines apart; without it there is one line.
         point: a column whose value is written beside each point where there is room, such as the setting that gave it.
         log: `"x"`, `"y"` or `"xy"`, the axes that are logarithmic.
     """
     lines = list(frame.groupby(by, sort=False)) if by else [("", frame)]
-    with _figure(7.5, 4.2) as (figure, axes):
-        for colour, marker, (_, line) in zip(cycle(OKABE_ITO), cycle(MARKERS), lines):
-            axes.plot(line[x], line[y], color=colour, marker=marker, markersize=5)
-        for axis in log:
-            axes.set(**{f"{axis}scale": "log"})
-        if "y" in log:
-            axes.yaxis.set(
-                major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:g}"
-            )
-        if "x" in log:  # the values that were measured say more than powers of ten
-            axes.set_xticks(sorted(set(frame[x])), [f"{value:g}" for value in sorted(set(frame[x]))])
-            axes.minorticks_off()
-        axes.set(xlabel=x, ylabel=y)
-        axes.margins(x=0.08, y=0.1)
-        axes.grid(color="#E5E5E5", linewidth=0.8)
+    columns = [y] if isinstance(y, str) else list(y)
+    with _figure(*((7.5, 4.2) if len(columns) == 1 else (3.7 * len(columns), 3.6)), len(columns)) as (figure, panels):
+        for axes, column in zip(np.atleast_1d(panels), columns):
+            for colour, marker, (_, line) in zip(cycle(OKABE_ITO), cycle(MARKERS), lines):
+                axes.plot(line[x], line[column], color=colour, marker=marker, markersize=5)
+            for axis in log:
+                axes.set(**{f"{axis}scale": "log"})
+            if "y" in log:
+                axes.yaxis.set(
+                    major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator(), major_formatter="{x:g}"
+                )
+            if "x" in log:  # the values that were measured say more than powers of ten
+                axes.set_xticks(sorted(set(frame[x])), [f"{value:g}" for value in sorted(set(frame[x]))])
+                axes.minorticks_off()
+            axes.set(xlabel=x, ylabel=column)
+            axes.margins(x=0.08, y=0.1)
+            axes.grid(color="#E5E5E5", linewidth=0.8)
+            if point:
+                _label_points(axes, lines, x, column, point)
         if by:
-            _name_ends(axes, lines, x, y)
-        if point:
-            _label_points(axes, lines, x, y, point)
+            _name_ends(axes, lines, x, column)
         return figure
 
 
@@ -321,6 +330,39 @@ def _name_ends(axes: Axes, lines: Iterable[tuple[str, "pandas.DataFrame"]], x: s
             str(name), end, xytext=(8, -4 + shift), textcoords="offset points", color=colour, fontweight="bold",
             annotation_clip=False, path_effects=OUTLINE,
         )  # fmt: skip
+
+
+def plot_fusion(
+    left: tuple[str, Sequence[str]],
+    fused: tuple[str, Sequence[str]],
+    right: tuple[str, Sequence[str]],
+    *,
+    marked: Iterable[str] = (),
+) -> Figure:
+    """Two rankings and what became of them: the fused one in the middle, with a line to each place a hit came from.
+
+    Args:
+        left, fused, right: a name, and its ranking, the best first.
+        marked: what is to stand out, such as the relevant documents; the others are grey.
+    """
+    marked, rows = set(marked), max(len(ranking) for _, ranking in (left, fused, right))
+    with _figure(11, 0.9 + 0.28 * rows) as (figure, axes):
+        axes.set(xlim=(0, 1), ylim=(rows - 0.3, -1.4))
+        axes.set_axis_off()
+        for x, align, colour, (name, ranking) in (
+            (0.29, "right", BLUE, left), (0.5, "center", BLACK, fused), (0.71, "left", RED, right),
+        ):  # fmt: skip
+            axes.text(x, -1, name, ha=align, va="center", color=colour, fontweight="bold")
+            for place, hit in enumerate(ranking):
+                numbered = f"{hit}  {place + 1}" if align == "right" else f"{place + 1}  {hit}"
+                stands_out = {"color": BLACK, "fontweight": "bold"} if hit in marked else {"color": GREY}
+                axes.text(x, place, numbered, ha=align, va="center", fontsize=9, **stands_out)
+        for start, end, colour, (_, ranking) in ((0.3, 0.36, BLUE, left), (0.7, 0.64, RED, right)):
+            for place, hit in enumerate(fused[1]):
+                if hit in ranking:
+                    thick = 1.8 if hit in marked else 0.8
+                    axes.plot([start, end], [list(ranking).index(hit), place], color=colour, linewidth=thick)
+        return figure
 
 
 def plot_plan(plan: "Plan") -> Figure:

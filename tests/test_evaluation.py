@@ -345,3 +345,42 @@ def test_a_table_without_vectors_and_one_without_whole_numbers_as_ids_are_told(c
 def test_a_sweep_shows_its_search(conn, capsys):
     sweep(table(conn), "items", QUERIES[:2], show_sql=True)
     assert 'ORDER BY "embedding" <=> %(vector)s' in capsys.readouterr().out
+
+
+def test_a_filtered_search_is_compared_with_the_neighbours_that_the_filter_leaves(conn):
+    create_index(table(conn), "items")
+    query(conn, "ANALYZE items")
+    query(conn, "SET enable_sort = off")
+    where = "id < %(share)s"
+    settings = {"share": [N, 25], "iterative_scan": ["off", "strict_order"]}
+    swept = sweep(conn, "items", QUERIES, settings, where=where)
+    assert set(swept["index"]) == {"items_embedding_cosine_hnsw"}
+    everything, _, few, found = swept.itertuples()
+    assert everything[3] > 0.9 and everything.rows == 10
+    assert few.rows < 3 and few[3] < 0.3, "filtered after the scan"
+    assert found.rows == 10 and found[3] > 0.9
+    exact = "SELECT id FROM items WHERE id < %(share)s ORDER BY (embedding <=> %(vector)s) + 0 LIMIT %(k)s"
+    for way in (where, sql.SQL(where)):
+        assert sweep(conn, "items", QUERIES, {"share": [3, 700]}, statement=exact, where=way)["recall@10"].tolist() == [
+            1,
+            1,
+        ]
+    unfiltered = sweep(conn, "items", QUERIES, {"share": [700]}, statement=exact)
+    assert 0.1 < unfiltered["recall@10"][0] < 0.5, "without where the neighbours are those among all"
+    other = sweep(conn, "items", QUERIES, {"share": [25]}, statement=exact.replace("id <", "id >="), where=where)
+    assert other["recall@10"][0] == 0, "what the filter throws out is no neighbour, however near"
+    with pytest.raises(IndexProblem, match='column "colour" does not exist'):
+        sweep(conn, "items", QUERIES, where="colour = 'red'")
+    for wrong in ("'10%' = '10'", "id = %(one)s", "id = %s", "embedding <=> %(vector)s < 1"):
+        with pytest.raises(IndexProblem, match="do not fit the filter.* is written %%"):
+            sweep(conn, "items", QUERIES, where=wrong)
+    assert sweep(conn, "items", QUERIES, where="'10%%' LIKE '1%%'")["rows"].tolist() == [10]
+
+
+@pytest.mark.parametrize("dataset", ["passages", "python_docs"])
+def test_hybrid_search_is_better_than_its_parts_where_words_tell_and_no_worse_where_they_do_not(dataset):
+    scores = evaluate_search(dataset)
+    for kind in (["conceptual", "exact", "mixed"], ["exact"], ["mixed"]):
+        mean = scores[scores.kind.isin(kind)].groupby("method")["nDCG@10"].mean()
+        assert mean["hybrid"] > max(mean["full text"], mean["vectors"]), kind
+    assert compare(scores[scores.kind == "conceptual"], "hybrid", "vectors").high >= 0

@@ -186,6 +186,28 @@ def test_the_number_of_statements():
     assert said(expect.statements, sent, "DELETE").startswith("No DELETE was sent")
 
 
+def test_the_plan_of_a_search_that_was_sent(filled):
+    near = "SELECT id FROM t ORDER BY e {} '[1,0,0,0]' LIMIT 5"
+    cosine, euclidean = Statement(near.format("<=>"), "SELECT 5"), Statement(near.format("<->"), "SELECT 5")
+    dear = Statement("SELECT set_config('hnsw.ef_search', '1000', true)", "SELECT 1")
+    for sent in ([cosine], [euclidean, cosine], [Statement("SET LOCAL enable_sort = on; " + cosine.text, "SELECT 5")]):
+        assert expect.search_uses_index(filled, learner(sent), "t", "t_hnsw").rows == 5
+    assert len(expect.search_plans(filled, learner([dear, cosine, euclidean, Statement(cosine.text, "")]), "t")) == 2
+    assert query(filled, "SELECT current_setting('hnsw.ef_search')").iloc[0, 0] == "40"
+
+    def said_of(*sent, **options):
+        return said(expect.search_uses_index, filled, learner(sent), "t", "t_hnsw", **options)
+
+    assert said_of(euclidean) == (
+        "The search does not use the index t_hnsw. Its plan is Limit over Sort over Seq Scan, "
+        "sorted by ((e <-> '[1,0,0,0]'::vector))."
+    )
+    assert "Limit over Sort over Seq Scan" in said_of(cosine, euclidean, last=True)
+    assert "Limit over Sort over Seq Scan" in said_of(cosine, setting="SET LOCAL enable_indexscan = off")
+    assert "No search of t was sent" in said_of(dear)
+    assert "With hnsw.ef_search = 1000 PostgreSQL reckons" in said_of(dear, cosine)
+
+
 def test_counts_and_transactions(db):
     query(db, "CREATE TABLE c AS SELECT 1 AS id")
     assert said(expect.count, db, "c", 1, learner()) == ""

@@ -13,8 +13,12 @@ import nbformat
 import pytest
 
 from pgv_helpers.course.build import EXERCISES, SOLUTIONS
+from pgv_helpers.course.judge import scratch_schema
 from pgv_helpers.course.notebook import outcome_of, solution_code
 from pgv_helpers.course.question import all_questions, questions_of
+from pgv_helpers.course.questions import filtering
+from pgv_helpers.course.verdict import Wrong
+from pgv_helpers.db import query
 from pgv_helpers.settings import COURSE_DIR
 
 QUESTIONS = all_questions()
@@ -24,10 +28,10 @@ import numpy as np
 import pandas as pd
 import psycopg2
 from psycopg2 import sql
-from psycopg2.extras import execute_values
+from psycopg2.extras import Json, execute_values
 from pgv_helpers import (
     bulk_load, compare, create_documents_table, create_index, describe_indexes, drop_index, embed, embedded_text,
-    exact_neighbours, get_embedding, query, read_embeddings, score_rankings, search_settings, summarise,
+    exact_neighbours, get_embedding, ndcg_at_k, query, read_embeddings, score_rankings, search_settings, summarise,
     sweep,
 )
 """
@@ -124,3 +128,21 @@ def through_nbval(notebook, tmp_path):
 def test_the_unsolved_notebook_fails_every_check_and_nothing_else(exercise, tmp_path):
     checks = [f'check("{question.name}")' for question in QUESTIONS.values() if question.exercise == exercise]
     assert through_nbval(EXERCISES / f"{exercise}.ipynb", tmp_path) == checks
+
+
+@pytest.mark.parametrize("rights, seen", [("NOBYPASSRLS", {1}), ("BYPASSRLS", "may not create another")])
+def test_row_security_is_checked_by_a_role_that_may_not_create_others(rights, seen):
+    with scratch_schema() as (db, schema):
+        query(db, f"CREATE ROLE {schema} {rights}; ALTER SCHEMA {schema} OWNER TO {schema}")
+        try:
+            query(db, f"SET SESSION AUTHORIZATION {schema}; CREATE TABLE documents AS SELECT 1 AS id, 7 AS tenant")
+            query(db, "CREATE POLICY own ON documents USING (tenant = current_setting('course.tenant')::int)")
+            query(db, "ALTER TABLE documents ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+            try:
+                with filtering._as_reader(db):
+                    assert filtering._seen(db, None) == filtering._seen(db, 8) == set()
+                    assert filtering._seen(db, 7) == seen
+            except Wrong as wrong:
+                assert str(seen) in str(wrong)
+        finally:
+            query(db, f"RESET SESSION AUTHORIZATION; DROP OWNED BY {schema} CASCADE; DROP ROLE {schema}")

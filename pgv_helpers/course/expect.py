@@ -7,7 +7,7 @@ database holds) and never the expected value itself. `what` begins the message:
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from psycopg2.extensions import connection as Connection
 from pgv_helpers.course.learner import Learner, Statement
 from pgv_helpers.course.verdict import Wrong
 from pgv_helpers.db import query
+from pgv_helpers.errors import IndexProblem
 from pgv_helpers.evaluation import recall_at_k
+from pgv_helpers.indexes import Plan, explain
 
 # -- values ---------------------------------------------------------------------
 
@@ -331,6 +333,58 @@ def statements(learner: Learner, command: str, at_most: int = 1) -> Statement:
         wanted = "one is enough" if at_most == 1 else f"{at_most} are enough"
         raise Wrong(f"{len(found)} statements of {command} were sent; {wanted}.")
     return found[-1]
+
+
+def search_plans(db: Connection, learner: Learner, table_name: str, setting: str = "") -> list[Plan]:
+    """The plans of the learner's searches of a table, each in the settings that were sent before it.
+
+    Args:
+        setting: a statement, such as a SET LOCAL, to run before them all.
+    """
+    plans = []
+    query(db, "BEGIN")
+    try:
+        if setting:
+            query(db, setting)
+        # One text may hold several statements; no vector holds a semicolon or two hyphens.
+        sent = [re.sub(r"--.*", "", sent.text) for sent in learner.statements if sent.status]
+        for statement in ";".join(sent).split(";"):
+            if re.search(r"^\s*(RE)?SET\b|\bset_config\b", statement, re.I | re.M):
+                query(db, statement)
+            elif re.search(rf"\bSELECT\b.*\b{table_name}\b", statement, re.I | re.S):
+                with suppress(IndexProblem):  # of what is no query, such as an EXPLAIN
+                    plans.append(explain(db, statement))
+    finally:
+        query(db, "ROLLBACK")
+    return plans
+
+
+def search_uses_index(
+    db: Connection, learner: Learner, table_name: str, index_name: str, setting: str = "", *, last: bool = False
+) -> Plan:
+    """A search that was sent (the last one) reads this index, in the settings that were sent before it.
+
+    Returns its plan.
+
+    Args:
+        setting: as of `search_plans`.
+    """
+    plans = search_plans(db, learner, table_name, setting)[-1 if last else 0 :]
+    if not plans:
+        raise Wrong(f"No search of {table_name} was sent over the connection that the function was given.")
+    for plan in plans:
+        if index_name in [node.get("Index Name") for _, node in plan.nodes]:
+            return plan
+    text = " ".join(sent.text for sent in learner.statements)
+    sent = re.findall(r"(hnsw\.ef_search|ivfflat\.probes)\W+(?:TO\W+)?(\d+)", text, re.I)
+    if sent and search_plans(db, learner, table_name, "SET LOCAL enable_seqscan = off")[-1].index == index_name:
+        raise Wrong(
+            f"The search does not use the index {index_name}. With {' = '.join(sent[-1])} PostgreSQL reckons that "
+            "reading the whole table is cheaper: ask for no more than you need."
+        )
+    keys = [key for _, node in plans[-1].nodes for key in node.get("Sort Key", [])]
+    by = ", sorted by " + re.sub(r"'[^' ]{20,}'", "'…'", keys[-1]) if keys else ""  # without the vector's numbers
+    raise Wrong(f"The search does not use the index {index_name}. Its plan is {plans[-1].steps}{by}.")
 
 
 def _plan(db: Connection, statement: str) -> dict:

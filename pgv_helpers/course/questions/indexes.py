@@ -3,7 +3,6 @@
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache, partial
 from itertools import count
 
@@ -17,8 +16,6 @@ from pgv_helpers.course.question import question
 from pgv_helpers.datasets import clustered_vectors
 from pgv_helpers.db import query
 from pgv_helpers.distances import exact_neighbours, find_metric
-from pgv_helpers.errors import IndexProblem
-from pgv_helpers.indexes import Plan, explain
 
 question = partial(question, exercise="04_indexes")
 
@@ -98,7 +95,7 @@ def use_the_index(learner, db, rng) -> Iterator[str]:
         if not query(db, definitions).equals(before):
             raise expect.Wrong("The indexes of the table were changed. Search with the one that was there.")
     yield "the most similar come first, and the indexes are as they were"
-    _expect_index(db, learner, "documents", "documents_ip", last=True)
+    expect.search_uses_index(db, learner, "documents", "documents_ip", last=True)
     yield "the search uses the index"
 
 
@@ -133,7 +130,7 @@ def search_many(learner, db, rng) -> Iterator[str]:
                 )
             _expect_nearest(returned, vectors, wanted, limit)
     yield "as many come back as were asked for, the nearest first"
-    _expect_index(db, learner, "documents", "documents_cosine", last=True)
+    expect.search_uses_index(db, learner, "documents", "documents_cosine", last=True)
     yield "the search uses the index"
     few, found = queries[2:], []
     for wanted in few:
@@ -205,7 +202,7 @@ def mend_library(learner, db, rng) -> Iterator[str]:
         _expect_nearest(found[-1], vectors, wanted, 10, recall=0)  # of one query a probe may miss most
     expect.recall(found, exact[full], 0.6, "The search")
     yield "the search returns the nearest with their cosine similarities"
-    _expect_index(db, learner, "library", name)
+    expect.search_uses_index(db, learner, "library", name)
     yield "the search uses the index"
 
 
@@ -292,7 +289,7 @@ def long_vectors(learner, db, rng) -> Iterator[str]:
         # Half precision has eleven bits, so that what is almost as near may come first.
         _expect_nearest(returned, vectors, wanted, limit, tolerance=1e-3)
     yield "the search returns the nearest first"
-    _expect_index(db, learner, "long_documents", name, "SET LOCAL enable_seqscan = off")
+    expect.search_uses_index(db, learner, "long_documents", name, "SET LOCAL enable_seqscan = off")
     yield "the search can use the index"
 
 
@@ -392,50 +389,10 @@ def _search(db, table: str, queries: np.ndarray, ef_search: int = 40) -> list[li
     return found
 
 
-def _plans(db, learner, table: str, setting: str) -> list[Plan]:
-    """The plans of the learner's searches of a table, each in the settings that were sent before it."""
-    plans = []
-    query(db, "BEGIN")
-    try:
-        if setting:
-            query(db, setting)
-        # One text may hold several statements; no vector holds a semicolon or two hyphens.
-        sent = [re.sub(r"--.*", "", sent.text) for sent in learner.statements if sent.status]
-        for statement in ";".join(sent).split(";"):
-            if re.search(r"^\s*(RE)?SET\b|\bset_config\b", statement, re.I | re.M):
-                query(db, statement)
-            elif re.search(rf"\bSELECT\b.*\b{table}\b", statement, re.I | re.S):
-                with suppress(IndexProblem):  # of what is no query, such as an EXPLAIN
-                    plans.append(explain(db, statement))
-    finally:
-        query(db, "ROLLBACK")
-    return plans
-
-
-def _expect_index(db, learner, table: str, index: str, setting: str = "", *, last: bool = False) -> Plan:
-    """A search that was sent (the last one) reads this index, in the settings that were sent before it; the plan."""
-    plans = _plans(db, learner, table, setting)[-1 if last else 0 :]
-    if not plans:
-        raise expect.Wrong(f"No search of {table} was sent over the connection that the function was given.")
-    for plan in plans:
-        if index in [node.get("Index Name") for _, node in plan.nodes]:
-            return plan
-    text = " ".join(sent.text for sent in learner.statements)
-    sent = re.findall(r"(hnsw\.ef_search|ivfflat\.probes)\W+(?:TO\W+)?(\d+)", text, re.I)
-    if sent and _plans(db, learner, table, "SET LOCAL enable_seqscan = off")[-1].index == index:
-        raise expect.Wrong(
-            f"The search does not use the index {index}. With {' = '.join(sent[-1])} PostgreSQL reckons that reading "
-            "the whole table is cheaper: ask for no more than you need."
-        )
-    keys = [key for _, node in plans[-1].nodes for key in node.get("Sort Key", [])]
-    by = ", sorted by " + re.sub(r"'[^' ]{20,}'", "'…'", keys[-1]) if keys else ""  # without the vector's numbers
-    raise expect.Wrong(f"The search does not use the index {index}. Its plan is {plans[-1].steps}{by}.")
-
-
 def _expect_candidates(db, learner, number: int) -> None:
     """A LIMIT lets so many rows of the index on the bits through."""
     above = {}
-    for depth, node in _expect_index(db, learner, "documents", "documents_bits").nodes:
+    for depth, node in expect.search_uses_index(db, learner, "documents", "documents_bits").nodes:
         above[depth] = node
         if node.get("Index Name") == "documents_bits":
             break
