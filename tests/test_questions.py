@@ -30,8 +30,9 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extras import Json, execute_values
 from pgv_helpers import (
-    bulk_load, create_index, describe_indexes, drop_index, exact_neighbours, ndcg_at_k, query, read_embeddings,
-    search_settings, sweep,
+    bulk_load, compare, create_documents_table, create_index, describe_indexes, drop_index, embed, embedded_text,
+    exact_neighbours, get_embedding, ndcg_at_k, query, read_embeddings, score_rankings, search_settings, summarise,
+    sweep,
 )
 """
 
