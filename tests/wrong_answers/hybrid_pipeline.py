@@ -472,7 +472,7 @@ WRONG_ANSWERS = {
         ),
         "words alone": (
             hybrid(distance="random()", fused="coalesce(1.0 / (60 + by_words.place), 0)"),
-            "(has no word of the question, is not in the result|stands at place|have the same score)",
+            "(has no word of the question, is not in the result|stands at place|have the same score|words alone have 0)",
         ),
         "Euclidean distance": (
             hybrid(distance="embedding <-> %(vector)s"),
