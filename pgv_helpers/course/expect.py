@@ -376,11 +376,11 @@ def search_uses_index(
         if index_name in [node.get("Index Name") for _, node in plan.nodes]:
             return plan
     text = " ".join(sent.text for sent in learner.statements)
-    sent = re.findall(r"(hnsw\.ef_search|ivfflat\.probes)\W+(?:TO\W+)?(\d+)", text, re.I)
+    sent = re.findall(r"(hnsw\.ef_search|ivfflat\.probes)\W+(?:TO\W+)?\d", text, re.I)
     if sent and search_plans(db, learner, table_name, "SET LOCAL enable_seqscan = off")[-1].index == index_name:
         raise Wrong(
-            f"The search does not use the index {index_name}. With {' = '.join(sent[-1])} PostgreSQL reckons that "
-            "reading the whole table is cheaper: ask for no more than you need."
+            f"The search does not use the index {index_name}. With the settings of your search PostgreSQL reckons that "
+            f"reading the whole table is cheaper: a large {sent[-1]} makes the index dear. Ask for no more than needed."
         )
     keys = [key for _, node in plans[-1].nodes for key in node.get("Sort Key", [])]
     by = ", sorted by " + re.sub(r"'[^' ]{20,}'", "'…'", keys[-1]) if keys else ""  # without the vector's numbers

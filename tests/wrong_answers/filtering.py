@@ -14,6 +14,11 @@ def {head}:
 """
 
 
+def pasted(search: str) -> str:
+    """The search as an f-string."""
+    return search.replace("execute('''", "execute(f'''")
+
+
 def since(where: str, order: str = "embedding <=> %(vector)s") -> str:
     return search("search_since(conn, vector, category, since, limit)", where, order)
 
@@ -31,9 +36,15 @@ def search_permitted(conn, reader, vector, limit):
 """
 
 
-def rare(first: str = "pass", statement: str = "", *, order: str = "embedding <=> %(vector)s") -> str:
+def rare(
+    first: str = "pass",
+    statement: str = "",
+    *,
+    where: str = "category = %(category)s",
+    order: str = "embedding <=> %(vector)s",
+) -> str:
     head = "search_rare(conn, vector, category, limit)"
-    plain = search(head, "category = %(category)s", order, table="documents", first=first)
+    plain = search(head, where, order, table="documents", first=first)
     start = plain.index("SELECT")
     return plain[:start] + statement + plain[plain.index("'''", start) :] if statement else plain
 
@@ -96,12 +107,18 @@ def next_page(conn, vector, radius, limit, after):
 NEW = "category = %(category)s AND published >= %(since)s"
 LEVEL, MINUTES = "metadata->>'level' = %(level)s", "(metadata->>'minutes')::float <= %(minutes)s"
 NO_DRAFT = """NOT metadata @> '{"draft": true}'"""
-TOO_FEW = r"The result holds \d+ ids, which is too few: \d+ were asked for, and more rows fit. "
+TOO_FEW = r"The result holds \d+ ids?, which is too few: \d+ were asked for, and more rows fit. "
 FILTER_FIRST = TOO_FEW + "Does the LIMIT see only rows that fit"
 NEAREST = "SELECT id, category, embedding FROM documents ORDER BY embedding <=> %(vector)s LIMIT %(limit)s"
+PERMITTED = (
+    "SELECT id FROM documents WHERE EXISTS (SELECT FROM permissions WHERE document = documents.id AND reader {}) "
+    "ORDER BY embedding <=> %(vector)s LIMIT %(limit)s"
+)
+STRICT = "cur.execute('SET LOCAL hnsw.iterative_scan = strict_order')"
 RELAXED = "cur.execute('SET LOCAL hnsw.iterative_scan = relaxed_order')"
 UNNAMED = "nullif(current_setting('course.tenant', true), '')"
 OWN = "tenant = current_setting('course.tenant')::int"
+POLICY = f"CREATE POLICY tenants ON documents USING ({OWN})"
 ENABLE, FORCE = (f"ALTER TABLE documents {how} ROW LEVEL SECURITY" for how in ("ENABLE", "FORCE"))
 NEAR = "embedding <=> %(vector)s < %(radius)s"
 AFTER = "(embedding <=> %(vector)s, id) > (%(distance)s, %(id)s)"
@@ -156,7 +173,7 @@ WRONG_ANSWERS = {
             r"The row \d+ does not belong in the result: its category is another one",
         ),
         "pasted into the SQL": (
-            since("category = '{category}' AND published >= '{since}'").replace("execute('''", "execute(f'''"),
+            pasted(since("category = '{category}' AND published >= '{since}'")),
             "Is every value bound with %s, and none pasted into the SQL",
         ),
         "Euclidean distance": (since(NEW, "embedding <-> %(vector)s"), "The result is ranked by Euclidean distance"),
@@ -213,6 +230,36 @@ WRONG_ANSWERS = {
             short(f"{MINUTES} AND {NO_DRAFT}"),
             "does not belong in the result: its (level is another one|metadata say nothing of a level)",
         ),
+        "pasted into the SQL": (
+            pasted(
+                short(f"metadata->>'level' = '{{level}}' AND {MINUTES} AND metadata->>'draft' IS DISTINCT FROM 'true'")
+            ),
+            "Is every value bound with %s, and none pasted into the SQL",
+        ),
+        "JSON put together by hand": (
+            search(
+                "search_short(conn, vector, level, minutes, limit)",
+                f"metadata @> %(wanted)s AND {MINUTES} AND {NO_DRAFT}",
+                first="""wanted = '{"level": "' + level + '"}'""",
+            ),
+            "search_short raised InvalidTextRepresentation: invalid input syntax for type json",
+        ),
+        "no matter which case": (
+            short(f"{LEVEL.replace('=', 'ILIKE')} AND {MINUTES} AND {NO_DRAFT}"),
+            "does not belong in the result: its level is another one: (capitals count|the one given is no pattern)",
+        ),
+        "lower case": (
+            short(f"lower(metadata->>'level') = lower(%(level)s) AND {MINUTES} AND {NO_DRAFT}"),
+            "does not belong in the result: its level is another one: capitals count",
+        ),
+        "a pattern": (
+            short(f"{LEVEL.replace('=', 'LIKE')} AND {MINUTES} AND {NO_DRAFT}"),
+            "does not belong in the result: its level is another one: the one given is no pattern",
+        ),
+        "rounded minutes": (
+            short(f"{LEVEL} AND {MINUTES.replace('float', 'float::int')} AND {NO_DRAFT}"),
+            "does not belong in the result: it takes a fraction of a minute too many",
+        ),
         "one arrow, which gives JSON": (
             short(f"metadata->'level' = %(level)s AND {MINUTES} AND {NO_DRAFT}"),
             "search_short raised InvalidTextRepresentation: invalid input syntax for type json",
@@ -239,7 +286,7 @@ WRONG_ANSWERS = {
                 "SELECT id FROM documents JOIN permissions ON document = id WHERE reader = %(reader)s "
                 "ORDER BY embedding <=> %(vector)s LIMIT %(limit)s"
             ),
-            "The result holds an id twice. A document may be permitted by several",
+            "The result holds an id twice. A reader may have a document in several ways",
         ),
         "each once, but by id": (
             permitted(
@@ -269,6 +316,18 @@ WRONG_ANSWERS = {
             ),
             r"The row \d+ does not belong in the result: this reader may not read it",
         ),
+        "a pattern": (
+            permitted(PERMITTED.format("LIKE %(reader)s")),
+            r"The row \d+ does not belong .* may not read it",
+        ),
+        "no matter which case": (
+            permitted(PERMITTED.format("ILIKE %(reader)s")),
+            r"The row \d+ does not belong in the result: this reader may not read it",
+        ),
+        "pasted into the SQL": (
+            pasted(permitted(PERMITTED.format("= '{reader}'"))),
+            "Is every value bound with %s, and none pasted into the SQL",
+        ),
         "fetches them all": (
             permitted(
                 "SELECT DISTINCT id, embedding <=> %(vector)s FROM documents JOIN permissions ON document = id "
@@ -285,7 +344,23 @@ WRONG_ANSWERS = {
         ),
         "as many candidates as there may be": (
             rare("cur.execute('SET LOCAL hnsw.ef_search = 1000')"),
-            "With hnsw.ef_search = 1000 PostgreSQL reckons that reading the whole table is cheaper",
+            "With the settings of your search PostgreSQL reckons .*: a large hnsw.ef_search makes the index dear",
+        ),
+        "as many candidates as there may be, through the helper": (
+            rare().replace("with conn,", "with search_settings(conn, ef_search=1000),"),
+            "With the settings of your search PostgreSQL reckons .*: a large hnsw.ef_search makes the index dear",
+        ),
+        "pasted into the SQL": (
+            pasted(rare(STRICT, where="category = '{category}'")),
+            "Is every value bound with %s, and none pasted into the SQL",
+        ),
+        "a pattern": (
+            rare(STRICT, where="category LIKE %(category)s"),
+            r"The row \d+ does not belong in the result: its category is another one",
+        ),
+        "no matter which case": (
+            rare(STRICT, where="upper(category) = upper(%(category)s)"),
+            r"The row \d+ does not belong in the result: its category is another one",
         ),
         "without the index": (
             rare("cur.execute('SET LOCAL enable_indexscan = off')"),
@@ -330,7 +405,7 @@ WRONG_ANSWERS = {
             TOO_FEW + "An iterative scan was asked for: (.*), and far enough",
         ),
         "another distance": (
-            rare("cur.execute('SET LOCAL hnsw.iterative_scan = strict_order')", order="embedding <-> %(vector)s"),
+            rare(STRICT, order="embedding <-> %(vector)s"),
             "The result is ranked by Euclidean distance, not by cosine distance",
         ),
     },
@@ -367,6 +442,14 @@ WRONG_ANSWERS = {
         "one category for ever": (
             partial("", """category = 'it''s rare' AND category = %(category)s OR category = 'it''s rare'"""),
             r"The row \d+ does not belong in the result: its category is another one",
+        ),
+        "sequential scans off for the whole session": (
+            partial(first="cur.execute('SET enable_seqscan = off')"),
+            "After the call enable_seqscan is still off",
+        ),
+        "the settings of the build for the whole session": (
+            partial().replace("cur.execute(", "cur.execute('SET maintenance_work_mem = \"100MB\"'); cur.execute(", 1),
+            "After the call maintenance_work_mem is still 102400",
         ),
         "the distance of another index": (
             partial().replace("ORDER BY embedding <=>", "ORDER BY embedding <->"),
@@ -412,11 +495,11 @@ WRONG_ANSWERS = {
     },
     "filtering.row_security": {
         "a policy that is not in force": (
-            protect(f"CREATE POLICY tenants ON documents USING ({OWN})"),
+            protect(POLICY),
             "Row-level security is not enabled for documents",
         ),
         "the owner is free": (
-            protect(f"CREATE POLICY tenants ON documents USING ({OWN})", ENABLE),
+            protect(POLICY, ENABLE),
             "The owner of documents is not held by its policies, and reads every row. FORCE",
         ),
         "no policy": (
@@ -463,6 +546,28 @@ WRONG_ANSWERS = {
             ),
             "may give a row to another tenant. Let the policy's condition hold for what is written",
         ),
+        "deletes are free": (
+            protect(POLICY, "CREATE POLICY deleting ON documents FOR DELETE USING (true)", ENABLE, FORCE),
+            "may delete rows of another tenant. Is there a second policy",
+        ),
+        "others' rows may be taken": (
+            protect(
+                POLICY,
+                f"CREATE POLICY changing ON documents FOR UPDATE USING (true) WITH CHECK ({OWN})",
+                ENABLE,
+                FORCE,
+            ),
+            "may update rows of another tenant. Is there a second policy",
+        ),
+        "reads and inserts alone": (
+            protect(
+                f"CREATE POLICY reading ON documents FOR SELECT USING ({OWN})",
+                f"CREATE POLICY adding ON documents FOR INSERT WITH CHECK ({OWN})",
+                ENABLE,
+                FORCE,
+            ),
+            "may update 0 of the 10 rows of this tenant. Is the policy for every command",
+        ),
         "a view": (
             protect(f"CREATE VIEW own_documents AS SELECT * FROM documents WHERE {OWN}"),
             "Row-level security is not enabled for documents",
@@ -487,6 +592,18 @@ WRONG_ANSWERS = {
             "at the same distance the smallest id comes first|Page 1 leaves out a row",
         ),
         "no radius": (page(AFTER), r"Page \d+ holds the row \d+, which is not nearer than `radius`"),
+        "as far as the radius": (
+            page(f"{NEAR.replace(' < ', ' <= ')} AND {AFTER}"),
+            r"Page \d+ holds the row -?\d+, which is as far as `radius`, not nearer",
+        ),
+        "begins at the origin": (
+            page(f"{NEAR} AND {AFTER}").replace("(-1, 0)", "(0, 0)"),
+            "Page 1 leaves out a row at distance 0",
+        ),
+        "distance 0 is no distance": (
+            page(f"{NEAR} AND {AFTER}").replace("after or", "after if after and after[0] else"),
+            r"The row -\d+ comes a second time, on page 2. The page before ended at distance 0",
+        ),
         "the radius of a similarity": (
             page(f"1 - (embedding <=> %(vector)s) < %(radius)s AND {AFTER}"),
             r"Page \d+ (holds the row \d+, which is not nearer|leaves out|holds . rows, which is too few)",

@@ -174,7 +174,7 @@ WRONG_ANSWERS = {
         ),
         "far more candidates than rows": (
             search("search_fast", "embedding <#> %(vector)s", before="cur.execute('SET LOCAL hnsw.ef_search = 1000')"),
-            "With hnsw.ef_search = 1000 PostgreSQL reckons that reading the whole table is cheaper",
+            "PostgreSQL reckons that reading the whole table is cheaper: a large hnsw.ef_search makes",
         ),
         "the index in a search whose result is not used": (
             search(
@@ -207,7 +207,7 @@ WRONG_ANSWERS = {
         ),
         "as high as it goes": (
             search("search_many", COSINE, before="cur.execute('SET LOCAL hnsw.ef_search = 1000')"),
-            "With hnsw.ef_search = 1000 PostgreSQL reckons that reading the whole table is cheaper",
+            "PostgreSQL reckons that reading the whole table is cheaper: a large hnsw.ef_search makes",
         ),
         "as high as it takes today": (
             search("search_many", COSINE, before="cur.execute('SET LOCAL hnsw.ef_search = 100')"),
@@ -287,7 +287,7 @@ WRONG_ANSWERS = {
                     before="cur.execute('SET LOCAL ivfflat.probes = 50')",
                 ),
             ),
-            "With ivfflat.probes = 50 PostgreSQL reckons that reading the whole table is cheaper",
+            "PostgreSQL reckons that reading the whole table is cheaper: a large ivfflat.probes makes",
         ),
         "ids only": (
             library().replace(SEARCH_LIBRARY, search("search_library", COSINE, table="library")),

@@ -22,7 +22,7 @@ from pgv_helpers.distances import find_metric
 question = partial(question, exercise="05_filtering")
 
 HOSTILE = "O'Hara\"; '); DROP TABLE passages; -- 100 %s"
-"""A category that breaks whatever pastes it into SQL, and passes unharmed where it is bound."""
+"""A text that breaks whatever pastes it into SQL, and passes unharmed where it is bound."""
 
 ROWS = 10_000
 """As many as it takes for PostgreSQL to prefer an HNSW index at a filter of 1 % of its own accord."""
@@ -130,19 +130,25 @@ def search_since(learner, db, rng) -> Iterator[str]:
     ],
 )
 def search_short(learner, db, rng) -> Iterator[str]:
-    minutes = int(rng.integers(20, 40))
-    level, other_level = ("beginner", "advanced") if rng.random() < 0.5 else ("advanced", "beginner")
+    minutes, level = int(rng.integers(20, 40)), HOSTILE
     good = {"level": level, "minutes": minutes - 10.5}
     no_draft = "their metadata say nothing of a draft, so they are none"
     kinds = [  # metadata, and why they fit (None: they do not), or why they do not
         (good, no_draft, ""),
         (good | {"draft": False}, "their metadata say that they are no draft", ""),
         (good | {"minutes": minutes}, "they take just as many minutes as were given", ""),
+        (good | {"minutes": minutes + 0.4}, None, "it takes a fraction of a minute too many"),
         (good | {"minutes": 100 + minutes}, None, "it takes too many minutes (which are numbers, not texts)"),
         (good | {"minutes": 9, "draft": False}, "they take less than ten minutes (which are numbers, not texts)", ""),
         ({"level": level}, None, "its metadata do not say how many minutes it takes"),
         (good | {"draft": True}, None, "it is a draft"),
-        (good | {"level": other_level}, None, "its level is another one"),
+        (good | {"level": "beginner"}, None, "its level is another one"),
+        (good | {"level": level.lower()}, None, "its level is another one: capitals count"),
+        (
+            good | {"level": level.replace("%", "of them")},
+            None,
+            "its level is another one: the one given is no pattern",
+        ),
         ({"minutes": 12, "draft": False}, None, "its metadata say nothing of a level"),
     ]
     number = 18 * len(kinds)
@@ -186,27 +192,29 @@ def mend_permitted(learner, db, rng) -> Iterator[str]:
     # What may be read lies far away, and its ids are in no order.
     may_read = {
         reader: [int(id) for id in rng.choice(np.arange(201, 401), size, replace=False)]
-        for reader, size in (("ada", 60), ("O'Brien", 30), ("eve", 4))
+        for reader, size in (("ada", 60), ("O'Brien", 30), ("%", 30), ("eve", 4))
     }
     permissions = [
         (id, reader, via)
         for reader, ids in may_read.items()
         for id in ids
         for via in ("herself", "a group", "a link")[: int(rng.integers(2, 4))]
-    ] + [(id, "bob", "a group") for id in range(1, 301)]
+    ] + [(id, "Ada", "a group") for id in range(1, 301)]
     rng.shuffle(permissions)
     columns = {"document": "integer NOT NULL", "reader": "text NOT NULL", "via": "text NOT NULL"}
     make_table(db, "permissions", columns, permissions)
     for reader, right in (
         ("ada", "as many come as were asked for, the nearest of those that the reader may read"),
         ("O'Brien", "so they do for another reader"),
+        ("%", "a reader whose name looks like a pattern is a reader like any other"),
         ("eve", "a reader who may read less gets all of it"),
     ):
         limit = int(rng.integers(10, 20))
         fits = dict.fromkeys(may_read[reader], "")
         others = {id: "this reader may not read it" for id in range(1, 401) if id not in fits}
         returned = learner.call("search_permitted", learner.conn, reader, wanted, limit)
-        _expect_nearest(returned, vectors, wanted, limit, fits, others, twice="A document may be permitted by several.")
+        twice = "A reader may have a document in several ways."
+        _expect_nearest(returned, vectors, wanted, limit, fits, others, twice=twice)
         _expect_limited(learner, limit)
         expect.committed(learner)
         yield right
@@ -229,11 +237,13 @@ def mend_permitted(learner, db, rng) -> Iterator[str]:
 )
 def search_rare(learner, db, rng) -> Iterator[str]:
     vectors, queries = clusters(rng, 20)
-    rare = sorted(int(place) for place in rng.choice(ROWS, ROWS // 100, replace=False))
-    category = f"rare {rng.integers(1000)}"
+    # Two others are alike, for whoever ignores case or takes a category for a pattern; pasted into SQL it breaks it.
+    category = f"it's {rng.integers(100)} % rare"
+    rare, *alike = rng.permutation(ROWS)[: 3 * ROWS // 100].reshape(3, -1).tolist()
     categories = ["common"] * ROWS
-    for place in rare:
-        categories[place] = category
+    for places, name in zip((rare, *alike), (category, category.upper(), category.replace("%", "per cent"))):
+        for place in places:
+            categories[place] = name
     make_documents(db, vectors, categories)
     query(
         db,
@@ -293,8 +303,9 @@ def partial_index(learner, db, rng) -> Iterator[str]:
     kinds = np.array(["it's rare", "often", "common"], dtype=object)
     drawn = kinds[rng.choice(3, ROWS, p=[0.05, 0.15, 0.8])]
     make_documents(db, vectors, drawn.tolist())
-    learner.call("index_category", learner.conn, kinds[0])
-    expect.committed(learner)
+    with expect.settings_kept(learner):
+        learner.call("index_category", learner.conn, kinds[0])
+        expect.committed(learner)
     name = expect.index(db, "documents", "hnsw", "vector_cosine_ops")
     (condition,) = query(
         db, "SELECT pg_get_expr(indpred, indrelid) FROM pg_index WHERE indexrelid = quote_ident(%s)::regclass", [name]
@@ -309,14 +320,16 @@ def partial_index(learner, db, rng) -> Iterator[str]:
         limit = int(rng.integers(5, 12))
         fits = {int(place) + 1: "" for place in np.flatnonzero(drawn == category)}
         others = {id: "its category is another one" for id in range(1, ROWS + 1) if id not in fits}
-        returned = learner.call("search_category", learner.conn, wanted, category, limit)
-        expect.committed(learner)
+        with expect.settings_kept(learner):
+            returned = learner.call("search_category", learner.conn, wanted, category, limit)
+            expect.committed(learner)
         _expect_nearest(returned, vectors, wanted, limit, fits, others, exact=category != kinds[0])
         _expect_limited(learner, limit)
         if category == kinds[0]:
             expect.search_uses_index(db, learner, "documents", name, last=True)
     yield "the search of the category uses it, and returns the nearest"
     yield "a search of another category, which has no index, returns the nearest as well"
+    yield "the session's settings are as they were"
 
 
 @question(
@@ -426,14 +439,24 @@ def row_security(learner, db, rng) -> Iterator[str]:
                     "with this setting?"
                 )
         yield "who names one sees the rows of this tenant, and no other"
-        if not _may(db, tenant, "INSERT INTO documents VALUES (1000, %s, %s)", [tenant, vectors[0]]):
+        if not _changed(db, tenant, "INSERT INTO documents VALUES (1000, %s, %s)", [tenant, vectors[0]]):
             raise expect.Wrong(f"{who} may not insert a row of this tenant. Is the policy for every command?")
         for what, statement in (
             ("insert a row of another", "INSERT INTO documents VALUES (1001, %s, %s)"),
             ("give a row to another", "UPDATE documents SET tenant = %s, embedding = %s"),
         ):
-            if _may(db, tenant, statement, [tenants[1], vectors[0]]):
+            if _changed(db, tenant, statement, [tenants[1], vectors[0]]):
                 raise expect.Wrong(f"{who} may {what} tenant. Let the policy's condition hold for what is written too.")
+        # Without WHERE: what names a column there needs the right to read the row as well.
+        for command, statement in (("update", "UPDATE documents SET tenant = %s"), ("delete", "DELETE FROM documents")):
+            changed = _changed(db, tenant, statement, [tenant])
+            if changed > len(own):
+                raise expect.Wrong(f"{who} may {command} rows of another tenant. Is there a second policy?")
+            if changed < len(own):
+                raise expect.Wrong(
+                    f"{who} may {command} {changed} of the {len(own)} rows of this tenant. Is the policy for every "
+                    "command?"
+                )
         yield "and writes rows of this tenant, and of no other"
 
 
@@ -460,25 +483,22 @@ def next_page(learner, db, rng) -> Iterator[str]:
     make_table(db, "documents", columns, list(zip(ids.tolist(), vectors)))
     levels = np.sort(_distances(single, wanted))
     radius = float((levels[13] + levels[14]) / 2)
-    after, seen = None, set()
-    for number in range(1, 60):
-        every = _rows(db, wanted)
-        left = [row for row in every if row[0] < radius and (after is None or row > after)]
-        returned = learner.call("next_page", learner.conn, wanted, radius, limit, after)
-        expect.committed(learner)
-        _expect_page(returned, left, limit, radius, seen, {id: distance for distance, id in every}, number)
-        _expect_limited(learner, limit)
+    for number in _turn_pages(learner, db, wanted, radius, limit):
         if number == 1:
             yield "the first page holds the nearest with their distances"
             # A row that comes meanwhile moves the others on, for whoever counts them.
             query(db, "INSERT INTO documents VALUES (1000, %s)", [wanted])
-        if not left:
-            break
-        after = returned[-1]
-        seen |= {id for _, id in returned}
     yield "each page goes on where the one before ended, amid rows at the same distance too"
     yield "a row that was added meanwhile changes nothing"
     yield "rows that are too far away never come, and the page after the last is empty"
+    # More rows at distance 0 than two pages take, and no id above 0, for whoever begins after (0, 0).
+    wanted = single[nearest[5]]
+    query(db, "UPDATE documents SET id = -id")
+    radius = _rows(db, wanted)[6 * limit][0]
+    for _ in _turn_pages(learner, db, wanted, radius, limit):
+        pass
+    yield "distance 0 is a distance like any other, and a negative id an id like any other"
+    yield "a row that is just as far away as `radius` does not come"
 
 
 # -- results ----------------------------------------------------------------------
@@ -502,12 +522,17 @@ def _expect_ids(returned: Any, fits: dict[int, str], others: dict[int, str], twi
     return ids
 
 
+def _many(things: Sequence, name: str) -> str:
+    """How many there are: "1 id", "2 ids"."""
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
 def _expect_enough(ids: list[int], limit: int, fitting: int, why: str) -> None:
     if len(ids) > limit:
-        raise expect.Wrong(f"The result holds {len(ids)} ids, which is too many: {limit} were asked for.")
+        raise expect.Wrong(f"The result holds {_many(ids, 'id')}, which is too many: {limit} were asked for.")
     if len(ids) < min(limit, fitting):
         raise expect.Wrong(
-            f"The result holds {len(ids)} ids, which is too few: {limit} were asked for, and more rows fit. {why}"
+            f"The result holds {_many(ids, 'id')}, which is too few: {limit} were asked for, and more rows fit. {why}"
         )
 
 
@@ -590,7 +615,7 @@ def _expect_partitioned_by_tenant(db) -> None:
            WHERE partrelid = 'documents'::regclass""",
     )
     if found.empty:
-        raise expect.Wrong("The table documents is not partitioned: every tenant's rows are in one heap.")
+        raise expect.Wrong("The table documents is not partitioned: the rows of all tenants stand in one table.")
     if found.key[0] != "LIST (tenant)":
         raise expect.Wrong(f"The table documents is partitioned by {found.key[0]}, not by a list of tenants.")
 
@@ -650,14 +675,14 @@ def _seen(db, tenant: int | str | None) -> set[int]:
             return set()
 
 
-def _may(db, tenant: int, statement: str, parameters: list) -> bool:
-    """Whether the statement changes a row when the setting names this tenant; it is undone."""
+def _changed(db, tenant: int, statement: str, parameters: list) -> int:
+    """How many rows the statement changes when the setting names this tenant; none on an error. It is undone."""
     with _tenant_set(db, tenant), db.cursor() as cur:
         try:
             cur.execute(statement, parameters)
-            return cur.rowcount > 0
+            return cur.rowcount
         except psycopg2.Error:
-            return False
+            return 0
 
 
 @contextmanager
@@ -680,23 +705,52 @@ def _rows(db, wanted: np.ndarray) -> list[tuple]:
     return list(found.itertuples(index=False, name=None))
 
 
+def _turn_pages(learner, db, wanted: np.ndarray, radius: float, limit: int) -> Iterator[int]:
+    """Turn pages to the empty one behind the last; the number of each that is right."""
+    after, seen = None, set()
+    for number in range(1, 60):
+        every = _rows(db, wanted)
+        left = [row for row in every if row[0] < radius and (after is None or row > after)]
+        returned = learner.call("next_page", learner.conn, wanted, radius, limit, after)
+        expect.committed(learner)
+        _expect_page(returned, left, limit, radius, after, seen, {id: distance for distance, id in every}, number)
+        _expect_limited(learner, limit)
+        yield number
+        if not left:
+            return
+        after = returned[-1]
+        seen |= {id for _, id in returned}
+
+
 def _expect_page(
-    returned: Any, left: list[tuple], limit: int, radius: float, seen: set[int], distances: dict, number: int
+    returned: Any,
+    left: list[tuple],
+    limit: int,
+    radius: float,
+    after: tuple | None,
+    seen: set[int],
+    distances: dict,
+    number: int,
 ) -> None:
     """The first rows of those that are left, as tuples (distance, id)."""
     what = f"Page {number}"
     expect.tuples(returned, {"distance": float, "id": int}, what)
     if len(returned) > limit:
-        raise expect.Wrong(f"{what} holds {len(returned)} rows, and {limit} were asked for.")
+        raise expect.Wrong(f"{what} holds {_many(returned, 'row')}, and {limit} were asked for.")
     for _, id in returned:
         if id in seen:
-            raise expect.Wrong(f"The row {id} comes a second time, on page {number}.")
-        if distances.get(id, radius) >= radius:
+            zero = "" if after[0] else " The page before ended at distance 0: go on from there, as from any other."
+            raise expect.Wrong(f"The row {id} comes a second time, on page {number}.{zero}")
+        if distances.get(id) == radius:
+            raise expect.Wrong(f"{what} holds the row {id}, which is as far as `radius`, not nearer.")
+        if distances.get(id, np.inf) > radius:
             raise expect.Wrong(f"{what} holds the row {id}, which is not nearer than `radius`.")
     if len({id for _, id in returned}) < len(returned):
         raise expect.Wrong(f"{what} holds a row twice.")
     if len(returned) < min(limit, len(left)):
-        raise expect.Wrong(f"{what} holds {len(returned)} rows, which is too few: more are near enough and come after.")
+        raise expect.Wrong(
+            f"{what} holds {_many(returned, 'row')}, which is too few: more are near enough and come after."
+        )
     found = [distance for distance, _ in returned]
     expect.close(found, [distances[id] for _, id in returned], f"The list of distances on page {number}", 0)
     if returned != sorted(returned):
@@ -704,5 +758,7 @@ def _expect_page(
         raise expect.Wrong(f"{what} is out of order: {first} comes first.")
     if returned != left[:limit]:
         distance, _ = next(row for row in left if row not in returned)
-        same = "at the same distance as one that came" if distance in {distances[id] for id in seen} else "nearer"
-        raise expect.Wrong(f"{what} leaves out a row {same}.")
+        which = "nearer" if distance else "at distance 0"
+        if distance in {distances[id] for id in seen}:
+            which = "at the same distance as one that came"
+        raise expect.Wrong(f"{what} leaves out a row {which}.")
