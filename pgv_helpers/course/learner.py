@@ -183,6 +183,8 @@ class NotebookLearner:
                 yield "An expression in an index needs parentheses of its own: ((embedding::halfvec(n)) …)."
         elif syntax and re.search(r"'<[-=#+~%]>'", sent):
             yield "An operator cannot be bound: it is SQL, and has to stand in the text."
+        elif syntax and "in tsquery" in str(error):
+            yield "Lexemes are not quoted, or what was typed was taken as it is: signs in a tsquery are operators."
         elif syntax or formatting:
             yield "Is every value bound with %s, and none pasted into the SQL?"
         if isinstance(error, psycopg2.errors.UndefinedTable) and not self.statements:

@@ -1,7 +1,7 @@
 """Exercise 06_hybrid_search: words beside vectors, two rankings made one, typing errors, a weight that was measured."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -33,6 +33,8 @@ WEIGHTED_WORDS = """setweight(to_tsvector('english', coalesce(title, '')), 'A')
 
 ANY_WORD = """(SELECT string_agg(quote_literal(lexeme), ' | ')::tsquery AS any_word
                FROM unnest(to_tsvector(%(language)s, %(text)s))) AS asked"""
+
+WITHOUT_LENGTH = "ts_rank without its third argument, 1, for the document's length"
 
 HOSTILE_QUESTIONS = {
     "an apostrophe": "O'Hara's {0}",
@@ -173,11 +175,12 @@ def search_words(learner, db, rng) -> Iterator[str]:
     points=2,
     objective="weigh a question's words by how rare they are",
     hints=[
-        "`ts_stat('SELECT words FROM documents')` has a row for each word of the table: word, ndoc, nentry.",
+        "`ts_stat('SELECT words FROM documents')` has a row for each word of the table: word, ndoc, nentry. It "
+        "stands in a FROM as a table does.",
         "The question's words are `SELECT lexeme FROM unnest(to_tsvector('english', %s))`. With a LEFT JOIN those stay "
         "that the table does not know, and `coalesce(ndoc, 0)` counts them.",
-        "`SELECT lexeme, ln(1 + (total - n + 0.5) / (n + 0.5)) FROM (SELECT lexeme, coalesce(ndoc, 0) AS n, (SELECT "
-        "count(*) FROM documents) AS total FROM unnest(…) LEFT JOIN ts_stat(…) ON word = lexeme) AS counted`, then "
+        "`SELECT lexeme, ln(1 + (n - d + 0.5) / (d + 0.5)) FROM (SELECT lexeme, coalesce(ndoc, 0) AS d, (SELECT "
+        "count(*) FROM documents) AS n FROM unnest(…) LEFT JOIN ts_stat(…) ON word = lexeme) AS counted`, then "
         "`dict(cur.fetchall())`.",
     ],
 )
@@ -187,8 +190,13 @@ def idf(learner, db, rng) -> Iterator[str]:
     make_table(db, rows)
     known = by_frequency(db)
     text = f"Is the {known[1]} a {known[-2]}, or are {known[1]}s {known[6]}s of O'Zebra?"
+    before = _tables(db)
     _expect_idf(db, learner.call("idf", learner.conn, text), text)
     yield "each of the question's words has its idf, also one that no document holds"
+    if left := _tables(db) - before:
+        kind, name = min(left)
+        raise expect.Wrong(f"A {kind} {name} is left behind. ts_stat(…) may stand in the FROM of your SELECT.")
+    yield "no table is left behind"
     more = documents(rng, 20)
     add_rows(db, [(id + 1000, *others) for id, *others in more])
     returned = learner.call("idf", learner.conn, text)
@@ -232,7 +240,7 @@ def fuse(learner, db, rng) -> Iterator[str]:
         returned = learner.call("fuse", learner.conn, some, wanted, k)
         _expect_fused(db, returned, some, wanted, k, planted)
     yield "the k best come first, those with equal scores by id"
-    hostile = f"'{known[0]}' & (%s"
+    hostile = f"'{known[0]}' & (%s https://example.org/a!b"
     for some in (hostile, "what is the"):
         returned = learner.call("fuse", learner.conn, some, wanted, 12)
         _expect_fused(db, returned, some, wanted, 12, planted)
@@ -331,7 +339,7 @@ def search_titles(learner, db, rng) -> Iterator[str]:
     ],
 )
 def choose_weight(learner, db, rng) -> Iterator[str]:
-    questions, weights, ndcg, of_both = _draw_questions(rng)
+    questions, weights, ndcg = _draw_questions(rng)
     returned = learner.call("choose_weight", questions, weights)
     expect.is_a(returned, tuple, "The result")
     if len(returned) != 2:
@@ -342,36 +350,43 @@ def choose_weight(learner, db, rng) -> Iterator[str]:
     if chosen not in weights:
         raise expect.Wrong(f"The weight in the result is {chosen:g}, which is none of those that were given.")
     yield "the result is one of the weights, and a number"
-    tuning, judging = ndcg[:, ::2], ndcg[:, 1::2]
-    half = len(questions) // 2
+    row, same = weights.index(chosen), partial(np.isclose, rtol=0, atol=1e-9)
+
+    def leads_to(otherwise: np.ndarray) -> bool:
+        """Whether it is what comes of other nDCG@10."""
+        tuned = otherwise[:, ::2].mean(axis=1)
+        return same(tuned[row], tuned.max()) and same(judged, otherwise[row, 1::2].mean())
+
+    for reason, of in RANKINGS_OF_SOME.items():
+        if any(leads_to(_ndcg(questions, weights, of=of, reverse=reverse)) for reverse in (False, True)):
+            raise expect.Wrong(reason)
+    if leads_to(_ndcg(questions, weights, reverse=True)):
+        raise expect.Wrong("Of documents with equal scores the smallest id comes first.")
+    if leads_to(ndcg[_mirrored(weights)]):
+        raise expect.Wrong(
+            "The weight is for the vectors, and 1 - weight for the words; here it is the other way round."
+        )
+    tuning, judging, half = ndcg[:, ::2], ndcg[:, 1::2], len(questions) // 2
     others = {
         "It is the best on the half that was to be kept for judging: there it looks better than it is.": judging,
         "It is the best on all questions: then none are left to judge it on.": ndcg,
         "It is the best on the first half of the list. The list is sorted by kind, and the first half holds one kind "
         "more than the other: take every second question.": ndcg[:, :half],
-        "It is the best where a document is left out that one search alone has found: it counts 0 in the other.": (
-            of_both[:, ::2]
-        ),
-        "It is the best when 1 - weight, and not weight, is for the vectors.": tuning[
-            [weights.index(round(1 - weight, 1)) for weight in weights]
-        ],
     }
-    best = weights[int(tuning.mean(axis=1).argmax())]
-    if chosen != best:
+    if chosen != weights[_best(tuning)]:
+        ranked_right = any(same(judged, part[row].mean()) for part in (judging, tuning, ndcg, ndcg[:, half:]))
         for reason, scores in others.items():
-            if chosen == weights[int(scores.mean(axis=1).argmax())]:
+            if ranked_right and chosen == weights[_best(scores)]:
                 raise expect.Wrong(f"The weight {chosen:g} is not the best on questions 0, 2, 4, … {reason}")
         raise expect.Wrong(f"The weight {chosen:g} is not the best on questions 0, 2, 4, …: another has a higher mean.")
     yield "it has the highest mean nDCG@10 on questions 0, 2, 4, …"
-    row = weights.index(best)
     for reason, scores in (
-        ("without the documents that one search alone has found.", of_both[:, 1::2]),
         ("of the questions that the weight was chosen on: it flatters.", tuning),
         ("of all questions, also those that the weight was chosen on.", ndcg),
     ):
-        if np.isclose(judged, scores[row].mean(), atol=1e-9):
+        if same(judged, scores[row].mean()):
             raise expect.Wrong(f"The number beside the weight is the mean nDCG@10 {reason}")
-    expect.close(judged, judging[row].mean(), "The mean nDCG@10 on questions 1, 3, 5, …")
+    expect.close(judged, judging[row].mean(), "The mean nDCG@10 on questions 1, 3, 5, …", tolerance=1e-9)
     yield "its mean nDCG@10 on the others is right"
 
 
@@ -416,10 +431,11 @@ def _expect_words(db) -> None:
 
 
 def _by_words(
-    db, text: str, limit: int | None = None, *, score: str = "ts_rank(words, any_word, 1)", language: str = "english"
-) -> dict[int, float]:
+    db, text: str, limit: int | None = None, *, score: str = "ts_rank(words, any_word, 1)", language: str = "english",
+    asked: str = ANY_WORD,
+) -> dict[int, float]:  # fmt: skip
     """The score of each document with any of the words, the best first."""
-    statement = f"""SELECT id, {score} AS score FROM documents, {ANY_WORD}
+    statement = f"""SELECT id, {score} AS score FROM documents, {asked}
                     WHERE words @@ any_word ORDER BY score DESC, id LIMIT %(limit)s"""
     found = query(db, statement, {"text": text, "limit": limit, "language": language})
     return dict(found.itertuples(index=False, name=None))
@@ -438,7 +454,7 @@ def _expect_by_words(db, returned, text: str, k: int) -> None:
     others = {
         f"The scores are those of {name}.": _by_words(db, text, score=score)
         for name, score in {
-            "ts_rank without its third argument, 1, for the document's length": "ts_rank(words, any_word)",
+            WITHOUT_LENGTH: "ts_rank(words, any_word)",
             "ts_rank_cd, not of ts_rank": "ts_rank_cd(words, any_word, 1)",
         }.items()
     }
@@ -446,6 +462,10 @@ def _expect_by_words(db, returned, text: str, k: int) -> None:
     others["The question's words were taken as they were typed; 'english' makes stems of them."] = plain
     others["The question was taken apart by other rules than to_tsvector's, which keeps an address whole."] = _by_words(
         db, re.sub(r"\W+", " ", text)
+    )
+    unquoted = ANY_WORD.replace("quote_literal(lexeme)", "lexeme")
+    others["Lexemes are not quoted. An address is one word, with signs in it that mean something in a query."] = (
+        _by_words(db, text, asked=unquoted)
     )
     ids = _ids(returned)
     if strange := [id for id in ids if id not in scores]:
@@ -458,6 +478,14 @@ def _expect_by_words(db, returned, text: str, k: int) -> None:
             "Documents are missing that hold one of the question's words and not the others: any word is enough."
         )
     _expect_ranking(returned, scores, k, others=others.items())
+
+
+def _tables(db) -> set[tuple[str, str]]:
+    """The kind and the name of each table, and each view, in the schema that the check works in."""
+    statement = """SELECT CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' ELSE 'table' END, relname
+                   FROM pg_class
+                   WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'v', 'm')"""
+    return set(query(db, statement).itertuples(index=False, name=None))
 
 
 def _expect_idf(db, returned, text: str) -> None:
@@ -477,31 +505,31 @@ def _expect_idf(db, returned, text: str) -> None:
     documents_with, occurrences = np.array([query(db, counts, [word]).iloc[0] for word in lexemes], float).T
     if unknown := [word for word, n in zip(lexemes, documents_with) if n == 0 and word not in returned]:
         raise expect.Wrong(
-            f"The result lacks {unknown[0]!r}, a word of the question that no document holds: there n is 0."
+            f"The result lacks {unknown[0]!r}, a word of the question that no document holds: there d is 0."
         )
     if missing := [word for word in lexemes if word not in returned]:
         raise expect.Wrong(f"The result lacks {missing[0]!r}, a word of the question.")
     for value in returned.values():
         if value is None:
-            raise expect.Wrong("The result holds None, NULL in the database: where no document has the word, n is 0.")
+            raise expect.Wrong("The result holds None, NULL in the database: where no document has the word, d is 0.")
         expect.is_a(value, (float, Decimal), "Each number in the result")
     if zero := [word for word, n in zip(lexemes, documents_with) if n == 0 and returned[word] == 0]:
         raise expect.Wrong(
             f"The idf of {zero[0]!r}, which no document holds, is 0, as if the word told nothing: "
-            "the formula with n = 0 says otherwise."
+            "the formula with d = 0 says otherwise."
         )
     found = [returned[word] for word in lexemes]
 
-    def of(n: np.ndarray, total: int = total) -> np.ndarray:
-        return 1 + (total - n + 0.5) / (n + 0.5)
+    def of(d: np.ndarray, n: int = total) -> np.ndarray:
+        return 1 + (n - d + 0.5) / (d + 0.5)
 
     filled = int(query(db, "SELECT count(*) FROM documents WHERE length(words) > 0").iloc[0, 0])
     with np.errstate(invalid="ignore", divide="ignore"):
         others = {
             "the logarithms are to base 10: ln is the natural one": np.log10(of(documents_with)),
-            "n counts how often a word occurs (nentry), not how many documents hold it": np.log(of(occurrences)),
+            "d counts how often a word occurs (nentry), not how many documents hold it": np.log(of(occurrences)),
             "the 1 + in the formula is missing": np.log(of(documents_with) - 1),
-            "N counts no document without words; N is the number of all": np.log(of(documents_with, filled)),
+            "n counts no document without words; n is the number of all": np.log(of(documents_with, filled)),
         }
     for reason, numbers in others.items():
         if np.allclose(np.array(found, float), numbers, rtol=1e-6, atol=1e-6):
@@ -591,11 +619,15 @@ def _expect_fused(db, returned, text: str, wanted: np.ndarray, k: int, planted: 
     most = max(k, DEPTH)
     words, vectors = list(_by_words(db, text, most).items()), list(_by_vector(db, wanted, most).items())
     euclidean = list(_by_vector(db, wanted, operator="<->").items())
+    of_any_length = list(_by_words(db, text, score="ts_rank(words, any_word)").items())
 
-    def fused(vectors: list[tuple[int, float]] = vectors, *, first: int = 60, depth: int = DEPTH) -> dict[int, float]:
+    def fused(
+        words: list[tuple[int, float]] = words, vectors: list[tuple[int, float]] = vectors, *,
+        first: int = 60, depth: int = DEPTH, places: Callable[[list[float]], Iterable[int]] = _row_numbers,
+    ) -> dict[int, float]:  # fmt: skip
         scores: dict[int, float] = {}
-        for side in (words, vectors):
-            for place, (id, _) in enumerate(side[:depth], 1):
+        for side in (words[:depth], vectors[:depth]):
+            for (id, _), place in zip(side, places([score for _, score in side])):
                 scores[id] = scores.get(id, 0) + 1 / (first + place)
         return scores
 
@@ -611,12 +643,28 @@ def _expect_fused(db, returned, text: str, wanted: np.ndarray, k: int, planted: 
         "The scores are sums of similarity and ts_rank; places are to be fused.": {
             id: of_words.get(id, 0) + of_vectors.get(id, 0) for id in scores
         },
-        "The nearest vectors are those by Euclidean distance; cosine distance is asked for.": fused(euclidean),
+        "The nearest vectors are those by Euclidean distance; cosine distance is asked for.": fused(vectors=euclidean),
+        f"The words' places are those by {WITHOUT_LENGTH}.": fused(of_any_length),
         "The scores are 1 / place: the 60 is missing.": fused(first=0),
     }
+    shared = "Documents with equal scores share a place here; give each its own, the smaller id first."
+    sharing = [(shared, fused(places=places)) for places in (_ranks, _dense_ranks)]
     places = [{id: place for place, id in enumerate(side, 1)} for side in (of_words, of_vectors)]
     ties = {id: sorted(side.get(id, 0) for side in places) for id in scores}
-    _expect_ranking(returned, scores, k, others=others.items(), ties=ties)
+    _expect_ranking(returned, scores, k, others=[*others.items(), *sharing], ties=ties)
+
+
+def _row_numbers(scores: list[float]) -> Iterable[int]:
+    return range(1, len(scores) + 1)
+
+
+def _ranks(scores: list[float]) -> Iterable[int]:
+    return [scores.index(score) + 1 for score in scores]
+
+
+def _dense_ranks(scores: list[float]) -> Iterable[int]:
+    distinct = sorted(set(scores), reverse=True)
+    return [distinct.index(score) + 1 for score in scores]
 
 
 def _expect_weighted(db, returned, text: str, wanted: np.ndarray, weight: float, k: int, planted: int) -> None:
@@ -631,8 +679,11 @@ def _expect_weighted(db, returned, text: str, wanted: np.ndarray, weight: float,
         low, high = min(side.values()) if low is None else low, max(side.values())
         return {id: (score - low) / (high - low) if high > low else equal for id, score in side.items()}
 
-    def weighted(words: Mapping[int, float], vectors: Mapping[int, float], weight: float = weight) -> dict[int, float]:
-        return {id: weight * vectors.get(id, 0) + (1 - weight) * words.get(id, 0) for id in every}
+    def weighted(
+        words: Mapping[int, float], vectors: Mapping[int, float], weight: float = weight, *,
+        missing: tuple[int, int] = (0, 0),
+    ) -> dict[int, float]:  # fmt: skip
+        return {id: weight * vectors.get(id, missing[1]) + (1 - weight) * words.get(id, missing[0]) for id in every}
 
     right = normalised(words), normalised(vectors)
     equal = normalised(words, equal=0.0), normalised(vectors, equal=0.0)
@@ -652,8 +703,10 @@ def _expect_weighted(db, returned, text: str, wanted: np.ndarray, weight: float,
         "The similarities are normalised, and ts_rank is not.": weighted(words, right[1]),
         "ts_rank is normalised, and the similarities are not.": weighted(right[0], vectors),
     }
+    counted = "A document that one side has not found counts 1 there; it counts 0."
+    counting = [(counted, weighted(*right, missing=missing)) for missing in ((1, 1), (1, 0), (0, 1))]
     ties = {id: tuple(side.get(id, 0) for side in right) for id in every}
-    _expect_ranking(returned, weighted(*right), k, others=others.items(), ties=ties)
+    _expect_ranking(returned, weighted(*right), k, others=[*others.items(), *counting], ties=ties)
 
 
 # -- typing errors ----------------------------------------------------------------------
@@ -735,44 +788,61 @@ def _expect_titles(db, returned, word: str, k: int) -> None:
 
 # -- a weight -----------------------------------------------------------------------------
 
+Asked = tuple[dict[int, float], dict[int, float], dict[int, int]]
+"""A question of choose_weight: the scores by vector, the scores by words, the grades."""
 
-def _draw_questions(
-    rng: np.random.Generator,
-) -> tuple[list[tuple[dict, dict, dict]], list[float], np.ndarray, np.ndarray]:
-    """Questions (scores of vectors, scores of words, grades) sorted by kind, weights, and nDCG@10 by weight, question.
+FOUND_BY_ONE: Asked = ({12: 1.0, 21: 0.35, 40: 0.0}, {21: 1.0, 30: 0.85, 40: 0.0}, {30: 2, 12: 1})
+"""The words alone have found the best document, the vectors alone another."""
 
-    Drawn anew until each of the usual mistakes leads to a weight of its own. The second array is the nDCG@10
-    of those who leave out what one search alone has found.
+EQUAL_SCORES: Asked = ({64: 1.0, 63: 1.0, 5: 0.0}, {64: 1.0, 63: 1.0, 5: 0.0}, {63: 2, 64: 1})
+"""Two documents with equal scores; the one with the larger id comes first in the dictionaries, and in a set."""
+
+RANKINGS_OF_SOME: dict[str, Callable[[set[int], set[int]], set[int]]] = {
+    "Documents that the words alone have found are missing from the ranking.": lambda vectors, words: vectors,
+    "Documents that the vectors alone have found are missing from the ranking.": lambda vectors, words: words,
+    "Documents that one search alone has found are missing from the ranking: they count 0 in the other.": (
+        set.intersection
+    ),
+}
+"""What is missing from a ranking, and which documents it ranks, of those of vectors and those of words."""
+
+
+def _draw_questions(rng: np.random.Generator) -> tuple[list[Asked], list[float], np.ndarray]:
+    """Questions sorted by kind, weights, and the nDCG@10 by weight and question.
+
+    Drawn anew until each of the usual ways to split the questions leads to a weight of its own. Two questions on
+    places to judge on are always the same: no ranking of the wrong documents or in the wrong order is worth as much.
     """
     weights = [round(weight / 10, 1) for weight in rng.permutation(11).tolist()]
-    mirrored = [weights.index(round(1 - weight, 1)) for weight in weights]
     # Vectors know what conceptual questions mean, words find exact terms; of mixed ones either is right in turn.
     conceptual, exact = (1.0, 0.2), (0.2, 1.0)
     trusts = [conceptual] * 7 + [exact, conceptual] * 5 + [exact] * 7
-
-    def ndcg(questions: Sequence, *, both: bool = False) -> np.ndarray:
-        return np.array([[_ndcg(each, weight, both=both) for each in questions] for weight in weights])
-
     while True:
         questions = [_draw_question(rng, *trust) for trust in trusts]
-        of_any = ndcg(questions)
-        tuning, judging, first = of_any[:, ::2], of_any[:, 1::2], of_any[:, : len(questions) // 2]
-        parts = [tuning, judging, of_any, first, tuning[mirrored]]
-        if not _different(parts):
-            continue
-        of_both = ndcg(questions, both=True)
-        if _different([*parts, of_both[:, ::2]]):
-            return questions, weights, of_any, of_both
+        questions[len(questions) // 2 - 1], questions[-1] = EQUAL_SCORES, FOUND_BY_ONE
+        ndcg = _ndcg(questions, weights)
+        tuning, judging, first = ndcg[:, ::2], ndcg[:, 1::2], ndcg[:, : len(questions) // 2]
+        if _different([tuning, judging, ndcg, first, tuning[_mirrored(weights)]]):
+            return questions, weights, ndcg
+
+
+def _mirrored(weights: list[float]) -> list[int]:
+    """The place of 1 - weight for each weight."""
+    return [weights.index(round(1 - weight, 1)) for weight in weights]
+
+
+def _best(ndcg: np.ndarray) -> int:
+    """The place of the weight with the highest mean."""
+    return int(ndcg.mean(axis=1).argmax())
 
 
 def _different(parts: Sequence[np.ndarray]) -> bool:
     """Whether each of these measurements has a best weight of its own, better than the next by more than rounding."""
-    means = [part.mean(axis=1) for part in parts]
-    clear = all(np.diff(np.sort(mean)[-2:])[0] > 1e-4 for mean in means)
-    return clear and len({int(mean.argmax()) for mean in means}) == len(means)
+    clear = all(np.diff(np.sort(part.mean(axis=1))[-2:])[0] > 1e-4 for part in parts)
+    return clear and len(set(map(_best, parts))) == len(parts)
 
 
-def _draw_question(rng: np.random.Generator, vectors: float, words: float) -> tuple[dict, dict, dict]:
+def _draw_question(rng: np.random.Generator, vectors: float, words: float) -> Asked:
     """What either search says of the documents that it found, the more by the grades the more it is to be trusted."""
     ids = rng.permutation(100)[:24] + 1
     grades = rng.permutation([3, 2, 2, 1, 1] + [0] * 19)
@@ -786,9 +856,21 @@ def _draw_question(rng: np.random.Generator, vectors: float, words: float) -> tu
     return scores(vectors), scores(words), {int(id): int(grade) for id, grade in zip(ids, grades) if grade}
 
 
-def _ndcg(question: Sequence[Mapping], weight: float, *, both: bool = False) -> float:
-    """The nDCG@10 of one question; with `both`, of no more than what both searches have found."""
-    vectors, words, grades = question
-    ids = vectors.keys() & words.keys() if both else vectors.keys() | words.keys()
-    scores = {id: weight * vectors.get(id, 0) + (1 - weight) * words.get(id, 0) for id in ids}
-    return ndcg_at_k(sorted(ids, key=lambda id: (-scores[id], id)), grades, 10)
+def _ndcg(
+    questions: Sequence[Asked], weights: Sequence[float], *,
+    of: Callable[[set[int], set[int]], set[int]] = set.union, reverse: bool = False,
+) -> np.ndarray:  # fmt: skip
+    """The nDCG@10 by weight and question.
+
+    Args:
+        of: which documents are ranked, of those that the vectors and those that the words have found.
+        reverse: of those with equal scores the largest id comes first.
+    """
+
+    def of_one(question: Asked, weight: float) -> float:
+        vectors, words, grades = question
+        ids = sorted(of(set(vectors), set(words)), reverse=reverse)
+        ids.sort(key=lambda id: -(weight * vectors.get(id, 0) + (1 - weight) * words.get(id, 0)))
+        return ndcg_at_k(ids, grades, 10)
+
+    return np.array([[of_one(question, weight) for question in questions] for weight in weights])
