@@ -1,5 +1,7 @@
 """What learners write for the hybrid search pipeline that is not right, and words of the message that each must get."""
 
+import re
+
 LOAD = """
 def load(conn, documents):
     {create}
@@ -353,7 +355,7 @@ WRONG_ANSWERS = {
             weigh(holders="ndoc")
             .replace("FROM knowledge, unnest(words)", "FROM knowledge, unnest(words) JOIN vocabulary ON lexeme = word")
             .replace("cur.execute(", f"cur.execute({VOCABULARY!r})\n        cur.execute("),
-            "There is no row for the word 'zebra' .* count inside the view",
+            "There is no row for the word .* count inside the view",
         ),
         "a column of another name": (
             weigh().replace("lexeme AS word", "lexeme").replace("SELECT id, word,", "SELECT id, lexeme,"),
@@ -537,6 +539,14 @@ WRONG_ANSWERS = {
         "whole numbers": (
             hybrid(fused="coalesce(1 / (60 + by_words.place), 0) + coalesce(1 / (60 + by_vector.place), 0)"),
             "All scores are 0: 1 / .* of whole numbers is 0",
+        ),
+        "one hit alone gets 0": (
+            hybrid(
+                fused=re.sub(r"\(by_\w+\.id IS NOT NULL\)::int", "0", MIN_MAX)
+                .replace("0.7", "0.8")
+                .replace("0.3", "0.2")
+            ),
+            "On the exact questions nDCG@10 is .* By min-max one hit alone gets 1",
         ),
         "min-max over the distance": (
             hybrid(fused=MIN_MAX, distance="embedding <=> %(vector)s DESC", similarity="embedding <=> %(vector)s"),
