@@ -1,7 +1,7 @@
 """Exercise capstone_hybrid_search: search by words, by vectors and by both, and when the three are worth it."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import partial
 
@@ -115,7 +115,11 @@ def score_by_words(
 ) -> dict[int, float]:
     """The score of each document that has a word of the text; the options make the mistakes that learners make."""
     words = query(db, "SELECT lexeme FROM unnest(to_tsvector(%s, %s))", [configuration, text])
-    return weights[weights.word.isin(words.lexeme)].groupby("id").weight.agg(how).to_dict()
+    return _score(weights, words.lexeme, how)
+
+
+def _score(weights: pandas.DataFrame, words: Iterable[str], how: str = "sum") -> dict[int, float]:
+    return weights[weights.word.isin(list(words))].groupby("id").weight.agg(how).to_dict()
 
 
 @question(
@@ -136,6 +140,11 @@ def load(learner, db, rng) -> Iterator[str]:
         expect.committed(learner)
         expect.columns(db, "knowledge", {"title": "text", "content": "text"})
         expect.count(db, "knowledge", len(documents), learner)
+        stored = query(db, "SELECT id FROM knowledge")["id"]
+        if len(missing := documents["id"][~documents["id"].isin(stored)]):
+            raise expect.Wrong(
+                f"The document {missing.iloc[0]} is not in knowledge under its id. Are the ids stored, or counted anew?"
+            )
         rows = list(documents[["id", "title", "content"]].itertuples(index=False, name=None))
         expect.rows(db, "SELECT id, title, content FROM knowledge", [], rows, f"The table knowledge{turn}")
         yield "a second call replaces the documents" if turn else "the documents are in the table, with their ids"
@@ -193,8 +202,7 @@ def weigh(learner, db, rng) -> Iterator[str]:
     make_table(db, draw_corpus(rng, int(rng.integers(12, 20))))
     learner.call("weigh", learner.conn)
     expect.committed(learner)
-    if query(db, "SELECT to_regclass('weights')").iloc[0, 0] is None:
-        raise expect.Wrong("There is no view weights. Was it committed? Is the name right?")
+    _expect_view(db)
     before = _expect_weights(db)
     yield "the weights are those of BM25"
     added = draw_corpus(rng, 6).assign(id=range(1001, 1007))
@@ -222,24 +230,29 @@ def by_words(learner, db, rng) -> Iterator[str]:
     make_table(db, draw_corpus(rng, int(rng.integers(30, 40))))
     weights = make_weights(db)
     rare, often = weights.word.value_counts().index[[-1, 2]]
-    nouns = rng.choice(NOUNS, 3, replace=False)
+    nouns = rng.choice([noun for noun in NOUNS if not noun.startswith((rare, often))], 3, replace=False)
     # A word that stands twice in the question counts once, and a plural is the same word.
     asked = f"What are {often}s, {often} or {nouns[0]}s, to the {nouns[1]} of a {rare}, and to {nouns[2]}s and a zebra?"
     right = {500: "all that have a word of the question are found", 3: "the best come first, with their scores"}
-    mistakes = {
-        "Its words are looked for as they were written, but the table has their stems: "
-        "'english' makes both.": score_by_words(db, weights, asked, configuration="simple"),
-        "The scores are the weights of the best word; the weights of all its words count.": score_by_words(
-            db, weights, asked, how="max"
+    written = "Its words are looked for as they were written, but the table has their stems: 'english' makes both."
+    mistakes = [
+        (written, score_by_words(db, weights, asked, configuration="simple")),
+        (written, _score(weights, asked.lower().split())),
+        (
+            "The scores are the weights of the best word; the weights of all its words count.",
+            score_by_words(db, weights, asked, how="max"),
         ),
-        "The scores are mean weights: a second word then takes away; their sum is asked for.": score_by_words(
-            db, weights, asked, how="mean"
+        (
+            "The scores are mean weights: a second word then takes away; their sum is asked for.",
+            score_by_words(db, weights, asked, how="mean"),
         ),
-    }
+    ]
     for k, sentence in right.items():
         returned, scores = learner.call("by_words", learner.conn, asked, k), score_by_words(db, weights, asked)
         _expect_best(returned, scores, k, mistakes=mistakes)
         yield sentence
+    _expect_more_than_six_words(learner, db, weights)
+    yield "all words of a long question count"
     for text in HOSTILE:
         try:
             returned = learner.call("by_words", learner.conn, text, 5)
@@ -299,9 +312,10 @@ def hybrid(learner, db, rng) -> Iterator[str]:
     returned = learner.call("hybrid", learner.conn, asked, 500)
     expect.statements(learner, "SELECT")
     _expect_hits(returned)
+    only_word = re.search(r"[A-Z]+\d+", asked)[0]
+    _expect_both_sides(returned, learner, db, asked, only_word)
     _expect_planted_order({id: place for place, (id, _) in enumerate(returned, start=1)}, both, meaning, code)
     yield "what both sides find stands first, and a hit of either side survives"
-    only_word = re.search(r"[A-Z]+\d+", asked)[0]
     for text in (asked, only_word, *HOSTILE[:2], HOSTILE[-1]):
         k = int(rng.integers(11, 15))
         what = f"The result for {text!r}"
@@ -309,6 +323,8 @@ def hybrid(learner, db, rng) -> Iterator[str]:
         _expect_hits(returned, what)
         expect.has_length(returned, k, what, "rows", asked=True)
     yield "any text is answered by the rows asked for, also one without a word to search for"
+    _expect_no_place_without_embedding(learner, db, asked)
+    yield "a document without an embedding has no place among the vectors"
     yield from _expect_quality(learner, db, rng)
 
 
@@ -462,6 +478,24 @@ def _expect_words(db, occasion: str = "") -> None:
 # -- weigh and by_words --------------------------------------------------------------
 
 
+def _expect_view(db) -> None:
+    """There is a view weights with the columns that the other questions read."""
+    found = query(
+        db,
+        """SELECT attname AS name, relkind AS kind FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+           WHERE attrelid = to_regclass('weights') AND attnum > 0 ORDER BY attnum""",
+    )
+    if found.empty:
+        raise expect.Wrong("There is no view weights. Was it committed? Is the name right?")
+    if found.kind[0] == "m":
+        raise expect.Wrong(
+            "A view is asked for, not a materialized one: a materialized view keeps what it got when it was made."
+        )
+    for column in ("id", "word", "weight"):
+        if column not in found.name.tolist():
+            raise expect.Wrong(f"The view weights has no column {column}; it has: {', '.join(found.name)}.")
+
+
 def _expect_weights(db, before: pandas.Series | None = None, occasion: str = "") -> pandas.Series:
     """The view gives the weights of the documents that are there now.
 
@@ -480,21 +514,25 @@ def _expect_weights(db, before: pandas.Series | None = None, occasion: str = "")
     right = weights()
     if before is not None and stored.index.equals(before.index) and np.allclose(stored, before):
         raise expect.Wrong(
-            f"{occasion}The weights are still those from before. A table or a materialized view keeps what it got; "
-            "a view is computed when it is read."
+            f"{occasion}The weights are still those from before. A table keeps what it got; a view is computed "
+            "when it is read."
         )
     if stored.index.has_duplicates:
         id, word = stored.index[stored.index.duplicated()][0]
         raise expect.Wrong(f"{occasion}The word {word!r} of the document {id} has several rows, not one.")
     if missing := sorted(set(right.index) - set(stored.index)):
         id, word = missing[0]
-        raise expect.Wrong(f"{occasion}There is no row for the word {word!r} of the document {id}.")
+        stale = (
+            " Statistics that were counted once, as in lesson 06, do not know it: count inside the view."
+            if before is not None and word not in before.index.levels[1]
+            else ""
+        )
+        raise expect.Wrong(f"{occasion}There is no row for the word {word!r} of the document {id}.{stale}")
     if len(stored) > len(right):
         id, word = sorted(set(stored.index) - set(right.index))[0]
         raise expect.Wrong(f"{occasion}There is a row for {word!r} in the document {id}, which does not hold it.")
     if np.allclose(stored[right.index], right, rtol=1e-6, atol=1e-9):
         return right
-    total = found.groupby("id").times.sum().reindex(lengths.index, fill_value=0)
     mistakes = {
         "The weights are the same however often a word stands in a document: count its positions.": weights(times=1),
         "The weights are the same for short documents and long ones: a length belongs to the formula.": weights(b=0),
@@ -512,13 +550,18 @@ def _expect_weights(db, before: pandas.Series | None = None, occasion: str = "")
         "A document without a word was not counted: it is one of the documents all the same.": bm25(
             found, lengths[lengths > 0]
         ),
-        "The length is the number of a document's words with repetitions; `length(words)` counts each once.": bm25(
-            found, total
-        ),
     }
     for message, values in mistakes.items():
         if np.allclose(stored[right.index], values, rtol=1e-6, atol=1e-9):
             raise expect.Wrong(occasion + message)
+    for repeated in _read_lengths_with_repetitions(db):
+        for mean in (repeated.mean(), repeated[repeated > 0].mean(), lengths.mean()):
+            values = bm25(found, repeated, shorten=lambda _, mean=mean: mean)
+            if np.allclose(stored[right.index], values, rtol=1e-6, atol=1e-9):
+                raise expect.Wrong(
+                    f"{occasion}The length counts every occurrence; here it is `length(words)`, the number of "
+                    "different words."
+                )
     wrong = ~np.isclose(stored[right.index], right, rtol=1e-6, atol=1e-9)
     id, word = right.index[wrong][0]
     raise expect.Wrong(
@@ -527,17 +570,27 @@ def _expect_weights(db, before: pandas.Series | None = None, occasion: str = "")
     )
 
 
+def _read_lengths_with_repetitions(db) -> list[pandas.Series]:
+    """Each document's length by its id, in all ways that count a word as often as it stands there."""
+    ways = [
+        "(SELECT coalesce(sum(cardinality(positions)), 0)::float FROM unnest(words))",
+        "cardinality(regexp_split_to_array(concat_ws(' ', title, content), '\\s+'))",
+        "cardinality(regexp_split_to_array(content, '\\s+'))",
+    ]
+    return [query(db, f"SELECT id, {way} AS length FROM knowledge").set_index("id").length for way in ways]
+
+
 def _expect_best(
     returned: list,
     scores: dict[int, float],
     k: int,
     what: str = "The result",
-    mistakes: dict[str, dict[int, float]] | None = None,
+    mistakes: Sequence[tuple[str, dict[int, float]]] = (),
 ) -> None:
     """The k best by these scores, the highest first.
 
     Args:
-        mistakes: what else the scores may be, by the message for it.
+        mistakes: what else the scores may be, each with the message for it.
     """
     expect.tuples(returned, {"id": int, "score": Number}, what)
     if scores and not returned:
@@ -552,7 +605,7 @@ def _expect_best(
     if strange := [id for id, _ in returned if id not in scores]:
         raise expect.Wrong(f"{what} holds the document {strange[0]}, which has none of the question's words.")
     if wrong := differing(scores):
-        for message, others in (mistakes or {}).items():
+        for message, others in mistakes:
             if not differing(others):
                 raise expect.Wrong(message)
         raise expect.Wrong(
@@ -565,6 +618,21 @@ def _expect_best(
     expect.ordered([scores[id] for id, _ in returned], what, descending=True)
     if not np.allclose([scores[id] for id, _ in returned], sorted(scores.values(), reverse=True)[:k]):
         raise expect.Wrong(f"{what} lacks a document with a higher score.")
+
+
+def _expect_more_than_six_words(learner, db, weights: pandas.DataFrame) -> None:
+    """Of a question of nine words all count, both for what is found and for its score."""
+    words = weights.word.value_counts().index  # the most frequent first
+    rarest, often = words[-6:], words[:3]
+    asked = " ".join([*often, *rarest])
+    scores, candidates = score_by_words(db, weights, asked), _score(weights, rarest)
+    message = (
+        "Only some of the question's words count; here all of them do. The six rarest were a short cut of lesson 06."
+    )
+    returned = learner.call("by_words", learner.conn, asked, 500)
+    if scores.keys() > {id for id, *_ in returned} == candidates.keys():
+        raise expect.Wrong(message)
+    _expect_best(returned, scores, 500, f"The result for {asked!r}", [(message, candidates)])
 
 
 def _expect_not(returned: list[tuple], numbers: dict[int, float], name: str) -> None:
@@ -615,6 +683,8 @@ def _expect_hits(returned: list, what: str = "The result") -> None:
     """Tuples (id, score), the highest score first and equal ones by id, no document twice."""
     expect.tuples(returned, {"id": int, "score": Number}, what)
     scores = [float(score) for _, score in returned]
+    if scores and not any(scores):
+        raise expect.Wrong("All scores are 0: 1 / (60 + place) of whole numbers is 0. Write 1.0.")
     expect.ordered(scores, what, descending=True, tolerance=0)
     if len({id for id, _ in returned}) < len(returned):
         raise expect.Wrong(f"{what} holds a document twice.")
@@ -623,13 +693,52 @@ def _expect_hits(returned: list, what: str = "The result") -> None:
             raise expect.Wrong(f"{what}: {id} and {next_id} have the same score, and the smaller id comes first.")
 
 
-def _expect_planted_order(place: dict[int, int], both: int, meaning: int, code: int) -> None:
-    if code not in place:
-        if place.get(meaning, 99) < place.get(both, 99):
+def _expect_both_sides(returned: list[tuple], learner, db, asked: str, only_word: str) -> None:
+    """The result for the planted question is not that of one side.
+
+    Args:
+        only_word: a word of it that a single document holds.
+    """
+    weights = query(db, "SELECT * FROM weights")
+    by_words = score_by_words(db, weights, asked)
+    by_vector = query(
+        db,
+        "SELECT id FROM knowledge WHERE embedding IS NOT NULL ORDER BY embedding <=> %s, id",
+        [get_embedding(asked)],
+    )["id"].tolist()
+    ids = [id for id, _ in returned]
+    number = len(by_words)
+    if ids[:number] == list(_best(by_words)) and len({score for _, score in returned[number:]}) <= 1:
+        query(db, "UPDATE knowledge SET embedding = NULL")
+        if learner.call("hybrid", learner.conn, asked, 500)[:number] == returned[:number]:
+            raise expect.Wrong("The vectors change nothing: the result is that of the words alone.")
+    if ids and ids == by_vector[: len(ids)]:
+        # One word is all words at once, so joined by AND it finds its document.
+        found = {id for id, _ in learner.call("hybrid", learner.conn, only_word, 500)}
+        if found & score_by_words(db, weights, only_word).keys():
             raise expect.Wrong(
                 "A document that holds some of the question's words gains nothing by them, and one that holds its "
                 "only rare word is not found. Any of the words is enough: joined by AND they are asked for all at once."
             )
+        raise expect.Wrong("The words change nothing: the result is that of the vectors alone.")
+
+
+def _expect_no_place_without_embedding(learner, db, asked: str) -> None:
+    """With few embeddings the vectors' side is short: whatever has neither embedding nor word is left out."""
+    query(db, "UPDATE knowledge SET embedding = NULL WHERE id NOT IN (SELECT id FROM knowledge ORDER BY id LIMIT 20)")
+    returned = learner.call("hybrid", learner.conn, asked, 500)
+    having = query(
+        db,
+        "SELECT id FROM knowledge WHERE embedding IS NOT NULL UNION SELECT id FROM weights WHERE word = ANY (ARRAY("
+        "SELECT lexeme FROM unnest(to_tsvector('english', %s))))",
+        [asked],
+    )["id"]
+    if {id for id, _ in returned} - set(having):
+        raise expect.Wrong("A document without an embedding has got a place among the vectors: leave it out there.")
+
+
+def _expect_planted_order(place: dict[int, int], both: int, meaning: int, code: int) -> None:
+    if code not in place:
         raise expect.Wrong(
             "A document without an embedding, which only its words can find, is not in the result, however many rows "
             "are asked for. Which join keeps the rows of either side?"
@@ -637,7 +746,8 @@ def _expect_planted_order(place: dict[int, int], both: int, meaning: int, code: 
     if meaning not in place:
         raise expect.Wrong(
             "The nearest document, which has no word of the question, is not in the result, however many rows are "
-            "asked for. Which join keeps the rows of either side?"
+            "asked for. Which join keeps the rows of either side? Or is the vectors' side upside down? A small "
+            "distance is good."
         )
     if place[both] > min(place[meaning], place[code]):
         raise expect.Wrong(
@@ -667,10 +777,19 @@ def _ndcg(scores: dict[int, float], grades: dict[int, int], depth: int = 10) -> 
 
 def _expect_quality(learner, db, rng) -> Iterator[str]:
     """On exact and on mixed questions the fusion is as good as the least of the usual ones."""
-    documents, questions = _permuted_passages(rng)
+    # With their own ids, by which equal scores are ordered: the numbers are those of the learner's own table.
+    documents, questions = load_passages(), load_questions("passages")
     vectors = embed(embedded_text(documents))
     make_table(db, documents, vectors)
     weights = make_weights(db)
+    for text in questions.question[questions.kind == "mixed"].sample(8, random_state=rng):
+        few, many = ([id for id, _ in learner.call("hybrid", learner.conn, text, k)] for k in (3, 20))
+        if few != many[:3]:
+            raise expect.Wrong(
+                "The first three of 20 are others than those of 3: each side gives its 50 best, however many rows are "
+                f"asked for. The question was {text!r}."
+            )
+    yield "the best are the same, however many rows are asked for"
     wanted = embed(questions.question)
     for kind in ("exact", "mixed"):
         asked = questions[questions.kind == kind]
@@ -690,7 +809,8 @@ def _expect_quality(learner, db, rng) -> Iterator[str]:
             raise expect.Wrong(
                 f"On the {kind} questions nDCG@10 is {reached:.3f}, and {bar:.3f} is asked for; words alone have "
                 f"{mean_ndcg(by_words):.3f}, vectors alone {mean_ndcg(by_vector):.3f}. Are both sides the searches of "
-                "questions 4 and 5? Scores of different scales, added as they are, are mostly those of one side."
+                "questions 4 and 5? Scores of different scales, added as they are, are mostly those of one side. By "
+                "min-max one hit alone gets 1."
             )
         yield f"on the {kind} questions it reaches an nDCG@10 of {reached:.3f}"
 
@@ -712,7 +832,7 @@ def _weighted(words: dict[int, float], vector: dict[int, float], weight: float) 
     for scores, share in ((_best(words), 1 - weight), (_best(vector), weight)):
         low, high = min(scores.values(), default=0), max(scores.values(), default=0)
         for id, score in scores.items():
-            fused[id] = fused.get(id, 0) + share * (score - low) / (high - low or 1)
+            fused[id] = fused.get(id, 0) + share * ((score - low) / (high - low) if high > low else 1)
     return fused
 
 
