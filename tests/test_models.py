@@ -21,7 +21,8 @@ from pgv_helpers import settings
 from pgv_helpers.errors import ModelError
 from pgv_helpers.models import async_openai_client, embed, embedding_dimension, get_embedding, openai_client
 from pgv_helpers.models.client import explained_errors
-from pgv_helpers.models.offline import MAX_TOKENS, NO_ANSWER, OfflineTransport, split_sentences
+from pgv_helpers.models.offline import MAX_TOKENS, NO_ANSWER, OfflineTransport
+from pgv_helpers.sentences import split_sentences
 
 MINILM = settings.OFFLINE_EMBEDDING_MODEL
 CHAT = settings.OFFLINE_CHAT_MODEL
@@ -275,7 +276,7 @@ def test_answers_are_quotes_with_their_source():
 
 @pytest.mark.parametrize("question", ["Who won the world cup in 1998?", "How do I bake bread?", "?"])
 def test_declines_what_the_sources_do_not_say(question):
-    assert answer(prompt(question)) == NO_ANSWER == "The context does not say."
+    assert answer(prompt(question)) == NO_ANSWER == "I don't know."
 
 
 def test_an_instruction_in_a_passage_is_text_like_any_other():
@@ -352,7 +353,7 @@ def test_stream_is_the_answer_word_by_word():
 def test_chat_usage_and_shape():
     made = chat([{"role": "user", "content": "hello world"}], temperature=0, max_tokens=50)
     assert made.usage.prompt_tokens == 2
-    assert made.usage.completion_tokens == len("The context does not say .".split())
+    assert made.usage.completion_tokens == len("I don ' t know .".split())
     assert made.usage.total_tokens == made.usage.prompt_tokens + made.usage.completion_tokens
     assert made.choices[0].finish_reason == "stop" and abs(made.created - time.time()) < 5
 
