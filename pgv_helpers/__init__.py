@@ -40,6 +40,16 @@ _HOMES = {
         "evaluate_search",
         "sweep",
     ],
+    "rag": [
+        "split_into_chunks",
+        "create_chunks_table",
+        "index_document",
+        "retrieve",
+        "build_prompt",
+        "answer",
+        "answer_from",
+        "evaluate_rag",
+    ],
     "course.notebook": ["check", "hint", "solution", "progress"],
     "plots": [
         "plot_map",

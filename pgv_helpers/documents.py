@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas
 from psycopg2 import sql
-from psycopg2.errors import DuplicateTable
 from psycopg2.extensions import connection as Connection
 from psycopg2.extras import Json, execute_values
 
@@ -23,6 +22,7 @@ from pgv_helpers.errors import DocumentError
 from pgv_helpers.models import embed, embedding_dimension
 from pgv_helpers.tables import (
     advance_identity,
+    create_table,
     execute,
     identifiers,
     primary_key,
@@ -73,17 +73,9 @@ def create_documents_table(
         );
         COMMENT ON COLUMN {table}.embedding IS %(model)s""")
     names = {"table": sql.Identifier(table), "type": sql.Identifier(type)}
+    values = {"dimension": embedding_dimension(model), "model": model}
     with writing(conn) as cur:
-        if replace:
-            cur.execute("SELECT current_schema()")  # a table of this name in a later schema of the path is another's
-            here = sql.Identifier(*cur.fetchone(), table)
-            execute(cur, sql.SQL("DROP TABLE IF EXISTS {}").format(here), show_sql=show_sql)
-        try:
-            execute(cur, create.format(**names), {"dimension": embedding_dimension(model), "model": model}, show_sql)
-        except DuplicateTable:
-            raise DocumentError(
-                f"There is a table {table!r} already. Choose another name, or pass replace=True."
-            ) from None
+        create_table(cur, table, create.format(**names), values, replace=replace, show_sql=show_sql)
 
 
 def table_model(conn: Connection, table: str) -> str | None:

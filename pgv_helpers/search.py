@@ -23,6 +23,7 @@ from pgvector import HalfVector, SparseVector, Vector
 from psycopg2 import sql
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 
 from pgv_helpers import settings
 from pgv_helpers.db import query
@@ -219,49 +220,52 @@ def add_full_text(
         DocumentError: there is no such table or language, the column was made for another language or is
             no tsvector, or the name of the counts is taken or too long.
     """
+    with writing(conn) as cur:
+        keep_words(cur, table, language, show_sql)
+
+
+def keep_words(cur: Cursor, table: str, language: str, show_sql: bool = False) -> None:
+    """What `add_full_text` does, in a transaction of the caller's."""
     statistics = f"{table}_words"
     if len(f"{statistics}_word".encode()) > LONGEST_NAME:
         raise DocumentError(
             f"The name {table!r} is too long: with _words_word behind it, which the index of the counts is called, "
             f"PostgreSQL would cut it off at {LONGEST_NAME} bytes."
         )
-    with writing(conn) as cur:
-        table_columns(conn, table)
-        find = """
-            SELECT nspname, atttypid::regtype::text, col_description(attrelid, attnum),
-                   (SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute
-                    WHERE attrelid = to_regclass(format('%%I.%%I', nspname, %s)) AND attnum > 0)
-            FROM pg_class
-            JOIN pg_namespace ON pg_namespace.oid = relnamespace
-            LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attname = 'words'
-            WHERE pg_class.oid = to_regclass(quote_ident(%s))"""
-        cur.execute(find, [statistics, table])
-        schema, type, made_for, counts = cur.fetchone()
-        if type not in (None, "tsvector"):
-            raise DocumentError(f"{table!r} has another column named words, of the type {type}. Rename it.")
-        if counts not in (None, ["word", "documents", "length"]):
-            raise DocumentError(
-                f"There is something else named {statistics!r}, where the counts would stand. Rename it."
-            )
-        known = query(conn, "SELECT cfgname FROM pg_ts_config ORDER BY cfgname").cfgname.tolist()
-        if language not in known:
-            raise DocumentError(f"PostgreSQL has no language {language!r}; it has: {', '.join(known)}.")
-        if made_for not in (None, language):
-            raise DocumentError(
-                f"The words of {table!r} were made for {made_for!r}, not {language!r}. To make them anew, first: "
-                f"ALTER TABLE {sql.Identifier(table).as_string(conn)} DROP COLUMN words;"
-            )
-        names = {
-            "table": sql.Identifier(schema, table),
-            "statistics": sql.Identifier(schema, statistics),
-            "index": sql.Identifier(f"{statistics}_word"),
-            "language": sql.Literal(language),
-        }
-        if type is None:
-            execute(cur, _ADD_WORDS.format(**names), show_sql=show_sql)
-        if made_for is None:
-            execute(cur, _SAY_LANGUAGE.format(**names), show_sql=show_sql)
-        execute(cur, _KEEP_STATISTICS.format(**names), show_sql=show_sql)
+    table_columns(cur.connection, table)
+    find = """
+        SELECT nspname, atttypid::regtype::text, col_description(attrelid, attnum),
+               (SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute
+                WHERE attrelid = to_regclass(format('%%I.%%I', nspname, %s)) AND attnum > 0)
+        FROM pg_class
+        JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attname = 'words'
+        WHERE pg_class.oid = to_regclass(quote_ident(%s))"""
+    cur.execute(find, [statistics, table])
+    schema, type, made_for, counts = cur.fetchone()
+    if type not in (None, "tsvector"):
+        raise DocumentError(f"{table!r} has another column named words, of the type {type}. Rename it.")
+    if counts not in (None, ["word", "documents", "length"]):
+        raise DocumentError(f"There is something else named {statistics!r}, where the counts would stand. Rename it.")
+    known = query(cur.connection, "SELECT cfgname FROM pg_ts_config ORDER BY cfgname").cfgname.tolist()
+    if language not in known:
+        raise DocumentError(f"PostgreSQL has no language {language!r}; it has: {', '.join(known)}.")
+    if made_for not in (None, language):
+        raise DocumentError(
+            f"The words of {table!r} were made for {made_for!r}, not {language!r}. To make them anew, first: "
+            f"ALTER TABLE {sql.Identifier(table).as_string(cur)} DROP COLUMN words;"
+        )
+    names = {
+        "table": sql.Identifier(schema, table),
+        "statistics": sql.Identifier(schema, statistics),
+        "index": sql.Identifier(f"{statistics}_word"),
+        "language": sql.Literal(language),
+    }
+    if type is None:
+        execute(cur, _ADD_WORDS.format(**names), show_sql=show_sql)
+    if made_for is None:
+        execute(cur, _SAY_LANGUAGE.format(**names), show_sql=show_sql)
+    execute(cur, _KEEP_STATISTICS.format(**names), show_sql=show_sql)
 
 
 def nearest(

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg2
 from psycopg2 import sql
-from psycopg2.errors import UniqueViolation
+from psycopg2.errors import DuplicateTable, UniqueViolation
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
@@ -25,8 +25,8 @@ def require_ready(conn: Connection) -> None:
         raise DocumentError("A statement before this one failed, and PostgreSQL waits for: conn.rollback()")
 
 
-def table_columns(conn: Connection, table: str) -> dict[str, Column]:
-    """The columns of a table that can be written, by name.
+def table_columns(conn: Connection, table: str, *, creator: str = "create_documents_table") -> dict[str, Column]:
+    """The columns of a table that can be written, by name; `creator` is the function that makes such tables.
 
     Raises:
         DocumentError: there is no such table on the search path.
@@ -46,7 +46,7 @@ def table_columns(conn: Connection, table: str) -> dict[str, Column]:
         cur.execute("SELECT current_setting('search_path')")
         raise DocumentError(
             f"There is no table {table!r} in the schemas {cur.fetchone()[0]}. Look for a typing error, connect to the "
-            f"schema that has it, or create it: create_documents_table(conn, {table!r})."
+            f"schema that has it, or create it: {creator}(conn, {table!r})."
         )
 
 
@@ -125,6 +125,24 @@ def refusal(error: psycopg2.Error) -> DocumentError:
     remedy = "Leave the row out, or upsert to replace the stored one." if isinstance(error, UniqueViolation) else ""
     parts = [said, error.diag.message_hint, remedy, "Nothing was changed."]
     return DocumentError((f"Row {int(line[1]) - 1}: " if line else "") + " ".join(filter(None, parts)))
+
+
+def create_table(
+    cur: Cursor, table: str, statement: sql.Composable, parameters: Any, *, replace: bool, show_sql: bool
+) -> None:
+    """Run CREATE TABLE, with `replace` after dropping what has this name.
+
+    Raises:
+        DocumentError: there is a table of this name.
+    """
+    if replace:
+        cur.execute("SELECT current_schema()")  # a table of this name in a later schema of the path is another's
+        here = sql.Identifier(*cur.fetchone(), table)
+        execute(cur, sql.SQL("DROP TABLE IF EXISTS {}").format(here), show_sql=show_sql)
+    try:
+        execute(cur, statement, parameters, show_sql)
+    except DuplicateTable:
+        raise DocumentError(f"There is a table {table!r} already. Choose another name, or pass replace=True.") from None
 
 
 def execute(cur: Cursor, statement: sql.Composable, parameters: Any = None, show_sql: bool = False) -> None:
