@@ -3,6 +3,7 @@
 from importlib import import_module
 
 _HOMES = {
+    "settings": ["chat_model", "embedding_model"],
     "db": ["connect", "database_url", "query"],
     "models": ["openai_client", "async_openai_client", "embed", "get_embedding", "embedding_dimension"],
     "datasets": [
@@ -57,6 +58,7 @@ _HOMES = {
         "plot_bars",
         "plot_matrix",
         "plot_scores",
+        "plot_shares",
         "plot_neighbours",
         "plot_distributions",
         "plot_lines",

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.textpath import TextPath
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 
 from pgv_helpers.distances import MetricName, find_metric
 
@@ -194,6 +194,33 @@ def plot_scores(summary: "pandas.DataFrame", *, group: str, label: str = "nDCG@1
         axes.set_xticks(np.arange(0, 1.01, 0.2))
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(f"mean {label}, with its 95 % confidence interval")
+        return figure
+
+
+def plot_shares(counts: "pandas.DataFrame", *, label: str = "questions") -> Figure:
+    """How each group divides into outcomes: a bar for each row, as long as the others, in parts with their counts.
+
+    Args:
+        counts: a row for each group, a column for each outcome, as from `pandas.crosstab`. The columns' order is
+            that of the parts.
+        label: what is counted, for the axis.
+    """
+    shares = counts.div(counts.sum(axis=1).replace(0, 1), axis=0)
+    with _figure(7.5, 1.2 + 0.45 * len(counts)) as (figure, axes):
+        starts = shares.cumsum(axis=1) - shares
+        for colour, outcome in zip(cycle(OKABE_ITO), counts):
+            bars = axes.barh(
+                counts.index.astype(str), shares[outcome], left=starts[outcome], color=colour, height=0.68,
+                label=str(outcome), edgecolor="white",
+            )  # fmt: skip
+            written = [f"{count:g}" if share > 0.02 else "" for count, share in zip(counts[outcome], shares[outcome])]
+            axes.bar_label(bars, written, label_type="center", path_effects=OUTLINE, fontweight="bold")
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(f"share of the {label}; in the bars, their number")
+        figure.legend(loc="outside upper center", ncols=counts.shape[1], frameon=False, title=counts.columns.name)
         return figure
 
 

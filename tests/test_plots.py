@@ -15,6 +15,7 @@ from pgv_helpers import (
     plot_matrix,
     plot_neighbours,
     plot_scores,
+    plot_shares,
     plot_vectors,
     plot_walk,
 )
@@ -45,6 +46,7 @@ def scan(milliseconds, rows=5.0, loops=1, **others):
 
 
 PLAN = Plan(node("Limit", 2.5, 5.0, below=[scan(2)]), 3.0)
+COUNTS = pd.DataFrame({"right": [30, 0], "wrong": [10, 0], "declined": [0, 4]}, index=["answerable", "not"])
 RANDOM = np.random.default_rng(0).normal(size=(12, 20))
 EACH = {
     "map": lambda: plot_map(RANDOM, ["a", "b", "c"] * 4, question=RANDOM[0], nearest={3: "third"}),
@@ -52,6 +54,7 @@ EACH = {
     "bars": lambda: plot_bars({"slow": 300.0, "fast": 0.25}, label="to load", unit="ms"),
     "matrix": lambda: plot_matrix(np.array([[np.nan, 0.25], [0.75, np.nan]]), ["first", "second"], label="distance"),
     "scores": lambda: plot_scores(SUMMARY, group="kind"),
+    "shares": lambda: plot_shares(COUNTS),
     "neighbours": lambda: plot_neighbours({"A": (3, 0.5), "B": (0.8, 0.9), "C": (3, 3.1)}, (1, 1.03), ["l2", "cosine"]),
     "distributions": lambda: plot_distributions({"random": RANDOM, "real": RANDOM / 2}, label="cosine distance"),
     "fusion": lambda: plot_fusion(("words", "ab"), ("both", "acb"), ("vectors", "ca"), marked="a"),
@@ -67,6 +70,7 @@ WORDS = {
     "vectors": {"first", "second", "position in the vector (the first 20 of 20)"},
     "bars": {"slow", "fast", "300 ms", "0.25 ms", "to load (ms)"},
     "matrix": {"first", "second", "0.25", "0.75", "distance"},
+    "shares": {"answerable", "not", "right", "wrong", "declined", "30", "4"},
     "neighbours": {"A", "B", "C", "<->  l2: B", "<=>  cosine: C", "first number", "second number"},
     "distributions": {"random", "real", "cosine distance", "frequency"},
     "panels": {"hnsw", "ivfflat", "recall@10", "median (ms)"},
@@ -177,3 +181,10 @@ def test_the_time_of_a_common_table_expression_counts_once():
     cte = node("Limit", 6, below=[scan(5)], **{"Parent Relationship": "InitPlan", "Subplan Name": "CTE hits"})
     tree = node("Sort", 10, below=[cte, node("CTE Scan", 7, **{"CTE Name": "hits"})])
     assert milliseconds(Plan(tree, 10.0)) == [3, 1, 5, 1]
+
+
+def test_shares_are_of_each_group_and_empty_parts_are_not_labelled():
+    axes = plot_shares(COUNTS).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [0.75, 0, 0.25, 0, 0, 1]
+    assert [text.get_text() for text in axes.texts if text.get_text()] == ["30", "10", "4"]
+    assert np.isfinite([bar.get_x() for bar in plot_shares(COUNTS * 0).axes[0].patches]).all()
