@@ -375,7 +375,7 @@ class Usage(NamedTuple):
         return (self.prompt_tokens * prompt_price + self.completion_tokens * completion_price) / 1e6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """An answer and what it rests on. In a notebook it shows itself, with the sources that it cites."""
 
@@ -393,6 +393,11 @@ class Answer:
     def declined(self) -> bool:
         """Whether the model said that it does not know."""
         return self.text.replace("’", "'").casefold().startswith(NO_ANSWER.rstrip(".").casefold())
+
+    def __repr__(self) -> str:
+        named = self.citations.dropna(subset="id").drop_duplicates("number")
+        sources = [f"[{row.number}] {row.title} ({row.source})" for row in named.itertuples()]
+        return "\n".join([self.text, *sources])
 
     def _repr_html_(self) -> str:
         cited = self.citations.groupby("number", sort=False)["sentence"].agg(list)
@@ -580,7 +585,7 @@ def evaluate_rag(
 
     Returns:
         A row for each question:
-        question, kind;
+        question, kind, answer (its text);
         hit: whether a right passage was retrieved (its mean is the hit rate), and RR, 1 / the place of the first
         (its mean is the MRR); NaN for questions that nothing answers;
         outcome: "right source", when the first source named is a right passage; "wrong source", when it is
@@ -611,6 +616,7 @@ def evaluate_rag(
         rows.append({
             "question": row["question"],
             **({"kind": row["kind"]} if "kind" in row else {}),
+            "answer": given.text,
             "hit": float(bool(right)) if answerable else math.nan,
             "RR": reciprocal_rank(given.passages.number, right) if answerable else math.nan,
             "outcome": outcome,
