@@ -352,7 +352,7 @@ def retrieve(
     hits = METHODS[method](
         conn, question, k, table=table, columns=_COLUMNS, where=where, parameters=parameters, show_sql=show_sql, **equal
     )
-    if hits.empty and query(conn, sql.SQL("SELECT FROM {} LIMIT 1").format(sql.Identifier(table))).empty:
+    if hits.empty and query(conn, sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(table))).empty:
         raise DocumentError(f"{table!r} is empty. Put documents into it: index_document(conn, source, text)")
     hits.insert(0, "number", range(1, len(hits) + 1))
     return hits
