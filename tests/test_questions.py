@@ -23,6 +23,8 @@ from pgv_helpers.settings import COURSE_DIR
 
 QUESTIONS = all_questions()
 IMPORTS = """
+import hashlib
+import re
 import time
 import numpy as np
 import pandas as pd

@@ -56,6 +56,10 @@ class Learner(Protocol):
     def call(self, function: str, *arguments: Any) -> Any:
         """Call a function of the learner's and return what it returns.
 
+        Args:
+            arguments: data, `conn`, or functions of the check's that take and return data; what such a
+                function raises reaches the learner's code.
+
         Raises:
             NotSolved: the function is still the stub.
             Wrong: it is missing, it raised an exception, or it took too long.
