@@ -25,6 +25,7 @@ QUESTIONS = all_questions()
 IMPORTS = """
 import hashlib
 import re
+import textwrap
 import time
 import numpy as np
 import pandas as pd
@@ -32,9 +33,9 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extras import Json, execute_values
 from pgv_helpers import (
-    bulk_load, compare, create_documents_table, create_index, describe_indexes, drop_index, embed, embedded_text,
-    exact_neighbours, get_embedding, ndcg_at_k, query, read_embeddings, score_rankings, search_settings, summarise,
-    sweep,
+    bulk_load, chat_model, compare, create_documents_table, create_index, describe_indexes, drop_index, embed,
+    embedded_text, embedding_dimension, embedding_model, exact_neighbours, get_embedding, ndcg_at_k, nearest,
+    openai_client, query, read_embeddings, score_rankings, search_settings, summarise, sweep,
 )
 """
 
