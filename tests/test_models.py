@@ -22,7 +22,7 @@ from pgv_helpers.models import async_openai_client, embed, embedding_dimension, 
 from pgv_helpers.models.client import explained_errors
 from pgv_helpers.models.offline import MAX_TOKENS, NO_ANSWER, OfflineTransport
 from pgv_helpers.sentences import split_sentences
-from tests.api_server import KEY, Turn, error
+from tests.api_server import EMBEDDING_TOO_LONG, FAILED, KEY, PROMPT_TOO_LONG, Turn, error, events
 
 MINILM = settings.OFFLINE_EMBEDDING_MODEL
 CHAT = settings.OFFLINE_CHAT_MODEL
@@ -639,13 +639,80 @@ def test_rate_limits_are_told_apart(online, code, message):
         openai_client().with_options(max_retries=0).embeddings.create(model="m", input="a")
 
 
-def test_server_failure_and_timeout(online):
+def test_server_failure(online):
     online.script = [Turn(500, error("down"))]
     with pytest.raises(ModelError, match=r"failed \(HTTP 500\): down"), explained_errors("m"):
         openai_client().with_options(max_retries=0).embeddings.create(model="m", input="a")
+
+
+def test_a_server_that_hangs_is_not_waited_for_ten_minutes(online):
+    client = openai_client()
+    assert (client.timeout.read, client.timeout.connect) == (60, 5)
     online.script = [Turn(delay=1)]
-    with pytest.raises(ModelError, match="did not answer in time"), explained_errors("m"):
-        openai_client().with_options(max_retries=0, timeout=0.1).embeddings.create(model="m", input="a")
+    with pytest.raises(ModelError, match="did not answer in time. Check the network") as caught, explained_errors("m"):
+        openai_client(timeout=0.1).with_options(max_retries=0).embeddings.create(model="m", input="a")
+    assert "timeout=" not in str(caught.value)
+    online.script = [Turn(delay=1)]
+    with pytest.raises(ModelError, match="timeout="), explained_errors("m", "PGV_CHAT_MODEL"):
+        openai_client(timeout=0.1).with_options(max_retries=0).chat.completions.create(model="m", messages=[])
+
+
+@pytest.mark.parametrize("turn", [FAILED, Turn(cut=0), Turn(cut=0.5)])
+def test_what_went_wrong_on_the_way_is_tried_again(online, turn):
+    online.script = [turn]
+    assert embed(["a"]).shape == (1, 1536) and len(online.requests) == 2
+
+
+def test_a_connection_that_breaks_off_is_told_from_none(online):
+    ask = {"model": settings.OPENAI_CHAT_MODEL, "messages": prompt("What does HNSW build?")}
+    for cut, stream in [(0, False), (0.5, False), (0, True), (0.5, True)]:
+        online.script = [Turn(cut=cut)]
+        with pytest.raises(ModelError, match="The connection to .* broke off.*OPENAI_BASE_URL"), explained_errors("m"):
+            list(openai_client().with_options(max_retries=0).chat.completions.create(**ask, stream=stream))
+
+
+def test_an_error_in_the_middle_of_a_stream(online):
+    online.script = [Turn(body=[*events({"content": "It "}, finish_reason=None), error("The engine is overloaded")])]
+    with pytest.raises(ModelError, match="failed: The engine is overloaded"), explained_errors("m"):
+        list(openai_client().chat.completions.create(model="m", messages=[], stream=True))
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        EMBEDDING_TOO_LONG,
+        PROMPT_TOO_LONG,
+        Turn(400, {"error": "the input length exceeds the context length"}),
+        Turn(413, {"error": "Input validation error: `inputs` must have less than 512 tokens. Given: 600"}),
+        Turn(500, error("input is too large to process. increase the physical batch size"), {"Retry-After": "0.01"}),
+        Turn(
+            429,
+            error("Request too large: Limit 30000, Requested 40000. The input or output tokens must be reduced."),
+            {"Retry-After": "0.01"},
+        ),
+    ],
+)
+def test_a_text_that_is_too_long_for_the_model(online, turn):
+    online.script = [turn] * 6
+    with pytest.raises(ModelError, match=r"too long for 'text-embedding-3-small'.*split_into_chunks\(text\)"):
+        embed(["a"])
+    online.script = [turn]
+    with (
+        pytest.raises(ModelError, match=r"prompt is too long for 'm'.*smaller k.*smaller size"),
+        explained_errors("m", "PGV_CHAT_MODEL"),
+    ):
+        openai_client().with_options(max_retries=0).chat.completions.create(model="m", messages=[])
+
+
+@pytest.mark.parametrize(
+    "body, message",
+    [({"detail": "no such field"}, "no such field"), ("<html>Bad Gateway</html>" * 100, "…"), ("", "Error code: 400")],
+)
+def test_errors_that_are_not_worded_as_the_api_does(online, body, message):
+    online.script = [Turn(400, body)]
+    with pytest.raises(ModelError, match=message) as caught:
+        embed(["a"])
+    assert len(str(caught.value)) < 600
 
 
 def test_chat_errors_name_their_setting(online):
@@ -681,7 +748,11 @@ def test_a_key_alone_means_openai(monkeypatch):
     assert str(async_openai_client().base_url) == "https://api.openai.com/v1/"
 
 
-@pytest.mark.parametrize("answer", [{"data": []}, {"hello": "world"}, '["hello"]', "<html>"])
+def vectors(*numbers):
+    return {"data": [{"index": 0, "embedding": numbers}]}
+
+
+@pytest.mark.parametrize("answer", [{"data": []}, {"hello": "world"}, '["hello"]', "<html>", "", vectors(float("nan"))])
 def test_a_server_that_gives_no_vectors(online, answer):
     online.script = [Turn(body=answer)]
     with pytest.raises(ModelError, match="OPENAI_BASE_URL.*/v1"):
