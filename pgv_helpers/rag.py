@@ -430,8 +430,9 @@ class Answer:
         parts = [f"<blockquote>{html.escape(self.text)}</blockquote>"]
         for passage in self.passages.to_dict("records"):
             if passage["number"] in cited.index:
-                source, position = passage.get("source"), passage.get("position")
-                heading = f"[{passage['number']}] {passage.get('title') or source}, {source}, chunk {position}"
+                position = passage.get("position")
+                place = [passage.get("title"), passage.get("source"), position and f"chunk {position}"]
+                heading = f"[{passage['number']}] {', '.join(part for part in place if part and isinstance(part, str))}"
                 content = _marked(" ".join(passage["content"].split()), cited[passage["number"]])
                 parts.append(f"<details open><summary>{html.escape(heading)}</summary>{content}</details>")
         return "\n".join(parts)

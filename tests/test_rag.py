@@ -291,8 +291,9 @@ def test_a_table_may_have_any_name(conn, table):
 
 
 def test_names_that_cannot_be(conn):
-    with pytest.raises(DocumentError, match="'100%' has a percent sign.*Choose another name"):
-        create_chunks_table(conn, "100%")
+    for create in (create_chunks_table, create_documents_table):
+        with pytest.raises(DocumentError, match="'100%' has a percent sign.*Choose another name"):
+            create(conn, "100%")
     with pytest.raises(DocumentError, match="too long"):
         create_chunks_table(conn, "x" * 60)
 
@@ -866,8 +867,8 @@ def test_passages_that_were_chosen_by_hand_are_numbered_as_in_the_prompt(online)
     online.script = [Turn(body=completion("Bread rises. [1]"))]
     made = answer_from("Why?", chosen)
     assert made.passages.number.tolist() == [1, 2] and made.citations.id.tolist() == [30]
-    bare = answer_from("Does bread rise?", [{"content": "Bread rises."}])
-    assert bare.citations.support.tolist() == [1.0] and "Bread rises." in bare._repr_html_()
+    bare = answer_from("Does bread rise?", [{"content": "Bread rises."}, {"content": "Tea is hot.", "title": "Tea"}])
+    assert bare.citations.support.tolist() == [1.0] and "[1] </summary><mark>Bread rises." in bare._repr_html_()
 
 
 # What a notebook shows -----------------------------------------------------------------
@@ -882,7 +883,7 @@ def test_an_answer_shows_the_sources_that_it_cites_and_marks_what_it_quotes(onli
     html = shown(online, "The Moon has no air. [1] Tea. [7]", "Once more:\n The Moon has no\nair. Yes.", "Not cited.")
     assert "Once more: <mark>The Moon has no air.</mark> Yes." in html
     assert "Not cited." not in html and html.count("<details") == 1
-    assert "[1] guide.md, guide.md, chunk 1" in html
+    assert "<summary>[1] guide.md, chunk 1</summary>" in html
 
 
 def test_everything_that_is_shown_is_escaped(online):

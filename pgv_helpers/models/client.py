@@ -87,7 +87,7 @@ def _access(http_client: type, timeout: float) -> dict[str, Any]:
         return {
             "base_url": base_url(),
             "api_key": _api_key(),
-            "timeout": httpx2.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
+            "timeout": httpx2.Timeout(timeout, connect=CONNECT_TIMEOUT),
             "max_retries": MAX_RETRIES,
         }
     from pgv_helpers.models.offline import OfflineTransport
