@@ -17,7 +17,7 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     """
     bounds = [0]
     for end in _END.finditer(text):
-        if not _ABBREVIATION.search(text[bounds[-1] : end.end()].rstrip()):
+        if not _ABBREVIATION.search(text[max(0, end.start() - 10) : end.end()].rstrip()):
             bounds.append(end.end())
     spans = []
     for start, end in zip(bounds, [*bounds[1:], len(text)]):

@@ -133,8 +133,10 @@ def create_table(
     """Run CREATE TABLE, with `replace` after dropping what has this name.
 
     Raises:
-        DocumentError: there is a table of this name.
+        DocumentError: there is a table of this name, or the name has a percent sign.
     """
+    if "%" in table:
+        raise DocumentError(f"{table!r} has a percent sign, where psycopg2 puts values. Choose another name.")
     if replace:
         cur.execute("SELECT current_schema()")  # a table of this name in a later schema of the path is another's
         here = sql.Identifier(*cur.fetchone(), table)

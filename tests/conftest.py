@@ -15,6 +15,7 @@ import pytest
 from psycopg2 import sql
 
 from pgv_helpers.server import EmbeddedServer, server_home
+from tests.api_server import KEY, serve
 
 
 def pytest_configure(config):
@@ -74,3 +75,18 @@ def password_server(tmp_path_factory):
     yield server
     server.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def api():
+    """An OpenAI-compatible server of the test's own, which nobody asks yet."""
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def online(api, monkeypatch):
+    """The same, and the settings lead to it."""
+    monkeypatch.setenv("OPENAI_BASE_URL", api.url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    return api

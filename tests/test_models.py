@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
 import numpy as np
@@ -23,10 +22,10 @@ from pgv_helpers.models import async_openai_client, embed, embedding_dimension, 
 from pgv_helpers.models.client import explained_errors
 from pgv_helpers.models.offline import MAX_TOKENS, NO_ANSWER, OfflineTransport
 from pgv_helpers.sentences import split_sentences
+from tests.api_server import EMBEDDING_TOO_LONG, FAILED, KEY, PROMPT_TOO_LONG, Turn, error, events
 
 MINILM = settings.OFFLINE_EMBEDDING_MODEL
 CHAT = settings.OFFLINE_CHAT_MODEL
-KEY = "sk-secret-0123456789"
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -472,7 +471,8 @@ def test_dimensions(monkeypatch, api):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     assert embedding_dimension() == 1536
     monkeypatch.setenv("OPENAI_BASE_URL", api.url)
-    assert embedding_dimension("unheard-of") == 3
+    api.models["unheard-of"] = MINILM
+    assert embedding_dimension("unheard-of") == 384
 
 
 def test_progress_bar(capsys):
@@ -580,79 +580,25 @@ def test_offline_opens_no_socket(monkeypatch):
 # Online --------------------------------------------------------------------------------
 
 
-class Api:
-    """An OpenAI-compatible server; `script` holds the next answers, (status, JSON)."""
-
-    def __init__(self, url):
-        self.url, self.script, self.requests = url, [], []
-
-
-@pytest.fixture
-def api():
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            api.requests.append((self.path, self.headers["Authorization"], body))
-            status, scripted = api.script.pop(0) if api.script else (200, None)
-            if status == "slow":
-                time.sleep(1)
-                return
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            if status == 429:
-                self.send_header("Retry-After", "0.05")
-            self.end_headers()
-            # Last first, to see that the index counts and not the place.
-            data = [
-                {"object": "embedding", "index": i, "embedding": [len(text), i, 0.5]}
-                for i, text in enumerate(body["input"])
-            ][::-1]
-            answer = scripted or {
-                "object": "list",
-                "data": data,
-                "model": body["model"],
-                "usage": {"prompt_tokens": 1, "total_tokens": 1},
-            }
-            self.wfile.write(answer.encode() if isinstance(answer, str) else json.dumps(answer).encode())
-
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    api = Api(f"http://127.0.0.1:{server.server_port}/v1")
-    threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-    yield api
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def online(api, monkeypatch):
-    monkeypatch.setenv("OPENAI_BASE_URL", api.url)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    return api
-
-
-def failure(message="it failed", code=None):
-    return {"error": {"message": message, "type": "some_error", "param": None, "code": code}}
-
-
-def test_compatible_server(online):
+def test_compatible_server(online, monkeypatch):
     texts = [f"{'x' * i}y" for i in range(40)]
     vectors = embed(texts)
-    assert vectors[:, 0].tolist() == [len(text) for text in texts]
-    assert [len(body["input"]) for _, _, body in online.requests] == [32, 8]
+    assert vectors.shape == (40, 1536) and [len(body["input"]) for _, _, body in online.requests] == [32, 8]
     path, key, body = online.requests[0]
     assert (path, key, body["model"]) == ("/v1/embeddings", f"Bearer {KEY}", "text-embedding-3-small")
+    monkeypatch.delenv("OPENAI_BASE_URL"), monkeypatch.delenv("OPENAI_API_KEY")
+    assert vectors[:, :384] == pytest.approx(embed(texts), abs=1e-5), "each text has its own vector"
 
 
 def test_compatible_server_without_a_key(api, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", api.url)
+    api.key = None
     embed(["a"])
     assert api.requests[0][1] == "Bearer not-needed"
 
 
 def test_models_and_servers_do_not_share_vectors(online, monkeypatch):
+    online.models["other"] = MINILM
     embed(["a"]), embed(["a"]), embed(["a"], model="other")
     assert len(online.requests) == 2
     monkeypatch.delenv("OPENAI_BASE_URL"), monkeypatch.delenv("OPENAI_API_KEY")
@@ -661,23 +607,23 @@ def test_models_and_servers_do_not_share_vectors(online, monkeypatch):
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_passing_failures_are_tried_again(online, status):
-    online.script = [(status, failure())]
-    assert embed(["a", "bb"])[:, 0].tolist() == [1, 2]
+    online.script = [Turn(status, error("it failed"), {"Retry-After": "0.05"})]
+    assert embed(["a", "bb"]).shape == (2, 1536)
     assert len(online.requests) == 2
 
 
 @pytest.mark.parametrize(
-    "status, error, message",
+    "status, body, message",
     [
-        (401, failure(f"Incorrect API key provided: {KEY}"), "refused the key. Check OPENAI_API_KEY"),
-        (403, failure(), "PGV_EMBEDDING_MODEL"),
-        (404, failure("no such model", "model_not_found"), "no such model. .*PGV_EMBEDDING_MODEL"),
-        (400, failure(f"too long, {KEY}"), "too long"),
-        (422, failure("what is this"), "HTTP 422.*what is this"),
+        (401, error(f"Incorrect API key provided: {KEY}"), "refused the key. Check OPENAI_API_KEY"),
+        (403, error("it failed"), "PGV_EMBEDDING_MODEL"),
+        (404, error("no such model", "model_not_found"), "no such model. .*PGV_EMBEDDING_MODEL"),
+        (400, error(f"too long, {KEY}"), "too long"),
+        (422, error("what is this"), "HTTP 422.*what is this"),
     ],
 )
-def test_lasting_failures_are_explained_without_the_key(online, status, error, message):
-    online.script = [(status, error)]
+def test_lasting_failures_are_explained_without_the_key(online, status, body, message):
+    online.script = [Turn(status, body)]
     with pytest.raises(ModelError, match=message) as caught:
         embed(["a"])
     assert KEY not in str(caught.value) and online.url in str(caught.value)
@@ -688,22 +634,89 @@ def test_lasting_failures_are_explained_without_the_key(online, status, error, m
     "code, message", [("insufficient_quota", "no credit left"), ("rate_limit_exceeded", "Wait a minute")]
 )
 def test_rate_limits_are_told_apart(online, code, message):
-    online.script = [(429, failure("limit", code))] * 9
+    online.script = [Turn(429, error("limit", code))]
     with pytest.raises(ModelError, match=message), explained_errors("m"):
         openai_client().with_options(max_retries=0).embeddings.create(model="m", input="a")
 
 
-def test_server_failure_and_timeout(online):
-    online.script = [(500, failure("down"))]
+def test_server_failure(online):
+    online.script = [Turn(500, error("down"))]
     with pytest.raises(ModelError, match=r"failed \(HTTP 500\): down"), explained_errors("m"):
         openai_client().with_options(max_retries=0).embeddings.create(model="m", input="a")
-    online.script = [("slow", None)]
-    with pytest.raises(ModelError, match="did not answer in time"), explained_errors("m"):
-        openai_client().with_options(max_retries=0, timeout=0.1).embeddings.create(model="m", input="a")
+
+
+def test_a_server_that_hangs_is_not_waited_for_ten_minutes(online):
+    client = openai_client()
+    assert (client.timeout.read, client.timeout.connect) == (60, 5)
+    online.script = [Turn(delay=1)]
+    with pytest.raises(ModelError, match="did not answer in time. Check the network") as caught, explained_errors("m"):
+        openai_client(timeout=0.1).with_options(max_retries=0).embeddings.create(model="m", input="a")
+    assert "timeout=" not in str(caught.value)
+    online.script = [Turn(delay=1)]
+    with pytest.raises(ModelError, match="timeout="), explained_errors("m", "PGV_CHAT_MODEL"):
+        openai_client(timeout=0.1).with_options(max_retries=0).chat.completions.create(model="m", messages=[])
+
+
+@pytest.mark.parametrize("turn", [FAILED, Turn(cut=0), Turn(cut=0.5)])
+def test_what_went_wrong_on_the_way_is_tried_again(online, turn):
+    online.script = [turn]
+    assert embed(["a"]).shape == (1, 1536) and len(online.requests) == 2
+
+
+def test_a_connection_that_breaks_off_is_told_from_none(online):
+    ask = {"model": settings.OPENAI_CHAT_MODEL, "messages": prompt("What does HNSW build?")}
+    for cut, stream in [(0, False), (0.5, False), (0, True), (0.5, True)]:
+        online.script = [Turn(cut=cut)]
+        with pytest.raises(ModelError, match="The connection to .* broke off.*OPENAI_BASE_URL"), explained_errors("m"):
+            list(openai_client().with_options(max_retries=0).chat.completions.create(**ask, stream=stream))
+
+
+def test_an_error_in_the_middle_of_a_stream(online):
+    online.script = [Turn(body=[*events({"content": "It "}, finish_reason=None), error("The engine is overloaded")])]
+    with pytest.raises(ModelError, match="failed: The engine is overloaded"), explained_errors("m"):
+        list(openai_client().chat.completions.create(model="m", messages=[], stream=True))
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        EMBEDDING_TOO_LONG,
+        PROMPT_TOO_LONG,
+        Turn(400, {"error": "the input length exceeds the context length"}),
+        Turn(413, {"error": "Input validation error: `inputs` must have less than 512 tokens. Given: 600"}),
+        Turn(500, error("input is too large to process. increase the physical batch size"), {"Retry-After": "0.01"}),
+        Turn(
+            429,
+            error("Request too large: Limit 30000, Requested 40000. The input or output tokens must be reduced."),
+            {"Retry-After": "0.01"},
+        ),
+    ],
+)
+def test_a_text_that_is_too_long_for_the_model(online, turn):
+    online.script = [turn] * 6
+    with pytest.raises(ModelError, match=r"too long for 'text-embedding-3-small'.*split_into_chunks\(text\)"):
+        embed(["a"])
+    online.script = [turn]
+    with (
+        pytest.raises(ModelError, match=r"prompt is too long for 'm'.*smaller k.*smaller size"),
+        explained_errors("m", "PGV_CHAT_MODEL"),
+    ):
+        openai_client().with_options(max_retries=0).chat.completions.create(model="m", messages=[])
+
+
+@pytest.mark.parametrize(
+    "body, message",
+    [({"detail": "no such field"}, "no such field"), ("<html>Bad Gateway</html>" * 100, "…"), ("", "Error code: 400")],
+)
+def test_errors_that_are_not_worded_as_the_api_does(online, body, message):
+    online.script = [Turn(400, body)]
+    with pytest.raises(ModelError, match=message) as caught:
+        embed(["a"])
+    assert len(str(caught.value)) < 600
 
 
 def test_chat_errors_name_their_setting(online):
-    online.script = [(404, failure("no such model"))]
+    online.script = [Turn(404, error("no such model"))]
     with pytest.raises(ModelError, match="PGV_CHAT_MODEL"), explained_errors("m", "PGV_CHAT_MODEL"):
         openai_client().embeddings.create(model="m", input="a")
 
@@ -735,9 +748,13 @@ def test_a_key_alone_means_openai(monkeypatch):
     assert str(async_openai_client().base_url) == "https://api.openai.com/v1/"
 
 
-@pytest.mark.parametrize("answer", [{"data": []}, {"hello": "world"}, ["hello"], "<html>"])
+def vectors(*numbers):
+    return {"data": [{"index": 0, "embedding": numbers}]}
+
+
+@pytest.mark.parametrize("answer", [{"data": []}, {"hello": "world"}, '["hello"]', "<html>", "", vectors(float("nan"))])
 def test_a_server_that_gives_no_vectors(online, answer):
-    online.script = [(200, answer)]
+    online.script = [Turn(body=answer)]
     with pytest.raises(ModelError, match="OPENAI_BASE_URL.*/v1"):
         embed(["a"])
 
@@ -747,5 +764,5 @@ def test_another_model_by_the_same_name(online):
     with sqlite3.connect(settings.home() / "cache" / "embeddings.sqlite") as cache:
         cache.execute("UPDATE embeddings SET vector = ?", [np.zeros(2, "<f4").tobytes()])
     cache.close()
-    with pytest.raises(ModelError, match="of 2 numbers and of 3.*Delete"):
+    with pytest.raises(ModelError, match="of 2 numbers and of 1536.*Delete"):
         embed(["a", "b"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,23 @@ if TYPE_CHECKING:
 OPENAI_URL = "https://api.openai.com/v1"
 OFFLINE_URL = "http://offline.invalid/v1"
 """Looked up by nobody: the names under .invalid never exist (RFC 6761)."""
+
+TIMEOUT = 60.0
+"""Seconds to wait for a server that says nothing, each time; the openai client's own default is ten minutes."""
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds to wait for a connection."""
+
+MAX_RETRIES = 5
+"""How often the client tries again after a rate limit, a server's failure, a time-out or a cut connection; it waits
+as long as the server says in Retry-After, up to two minutes, otherwise longer each time."""
+
+_TOO_LONG = re.compile(
+    r"context[ _](?:length|size|window)|maximum (?:input|sequence) length|n_ctx|tokens must be reduced"
+    r"|input is too large|less than \d+ tokens",
+    re.IGNORECASE,
+)
+"""How OpenAI, vLLM, llama.cpp, Ollama and text-embeddings-inference say that a text has too many tokens."""
 
 
 def base_url() -> str:
@@ -37,33 +55,41 @@ def base_url() -> str:
     return url
 
 
-def openai_client() -> openai.OpenAI:
+def openai_client(*, timeout: float = TIMEOUT) -> openai.OpenAI:
     """An openai client for the settings' provider.
 
     `OPENAI_BASE_URL` chooses a compatible server, else `OPENAI_API_KEY` chooses
     OpenAI; with neither the same client is answered inside the process (see
-    `OfflineTransport`) and nothing leaves the machine.
+    `OfflineTransport`) and nothing leaves the machine. The client waits `timeout`
+    seconds for a server that says nothing, and then tries again, five times.
 
     Raises ModelError if one of the two settings cannot be right.
     """
     import httpx2
     import openai
 
-    return openai.OpenAI(**_access(httpx2.Client))
+    return openai.OpenAI(**_access(httpx2.Client, timeout))
 
 
-def async_openai_client() -> openai.AsyncOpenAI:
+def async_openai_client(*, timeout: float = TIMEOUT) -> openai.AsyncOpenAI:
     """The same as `openai_client`, for `await`. Raises ModelError like it."""
     import httpx2
     import openai
 
-    return openai.AsyncOpenAI(**_access(httpx2.AsyncClient))
+    return openai.AsyncOpenAI(**_access(httpx2.AsyncClient, timeout))
 
 
-def _access(http_client: type) -> dict[str, Any]:
+def _access(http_client: type, timeout: float) -> dict[str, Any]:
     """How a client gets to the API; offline with an HTTP client that has the API in the place of a network."""
+    import httpx2
+
     if settings.provider() != "offline":
-        return {"base_url": base_url(), "api_key": _api_key()}
+        return {
+            "base_url": base_url(),
+            "api_key": _api_key(),
+            "timeout": httpx2.Timeout(timeout, connect=CONNECT_TIMEOUT),
+            "max_retries": MAX_RETRIES,
+        }
     from pgv_helpers.models.offline import OfflineTransport
 
     return {
@@ -103,10 +129,12 @@ def explained_errors(model: str, setting: str = "PGV_EMBEDDING_MODEL") -> Iterat
 
 
 def _explain(error: openai.OpenAIError, model: str, setting: str) -> str:
+    import httpx2
     import openai
 
     asked = server()
     said = _api_message(error)
+    chat = setting == "PGV_CHAT_MODEL"
     match error:
         case openai.AuthenticationError():
             return (
@@ -126,18 +154,33 @@ def _explain(error: openai.OpenAIError, model: str, setting: str) -> str:
                 if settings.openai_base_url()
                 else "."
             )
+        case openai.APIError() if _TOO_LONG.search(said):
+            return (
+                f"The prompt is too long for {model!r} at {asked}: {said} Retrieve fewer passages (a smaller k), "
+                "or index the documents in smaller chunks (a smaller size)."
+                if chat
+                else f"A text is too long for {model!r} at {asked}: {said} Cut it into chunks, and embed these: "
+                "split_into_chunks(text), with a smaller size if they are still too long."
+            )
         case openai.RateLimitError(code="insufficient_quota"):
             return (
                 f"The account of this key has no credit left at {asked}. Add credit, use "
                 "another key, or unset OPENAI_API_KEY to work offline."
             )
         case openai.RateLimitError():
-            return (
-                f"{asked} has had too many requests: {said} Wait a minute and run this again; "
-                "what has been embedded is not sent again."
+            return f"{asked} has had too many requests: {said} Wait a minute and run this again" + (
+                "." if chat else "; what has been embedded is not sent again."
             )
         case openai.APITimeoutError():
-            return f"{asked} did not answer in time. Check the network, then run this again."
+            return f"{asked} did not answer in time. Check the network, then run this again" + (
+                "; a slow model may need longer: timeout=…, in seconds." if chat else "."
+            )
+        case openai.APIConnectionError(
+            __cause__=httpx2.ReadError() | httpx2.WriteError() | httpx2.CloseError() | httpx2.RemoteProtocolError()
+        ):
+            return f"The connection to {asked} broke off ({error.__cause__}). Run this again" + (
+                ", and check OPENAI_BASE_URL if it stays so." if settings.openai_base_url() else "."
+            )
         case openai.APIConnectionError():
             return (
                 f"No connection to {asked} ({error.__cause__ or error}). Check the network"
@@ -150,7 +193,7 @@ def _explain(error: openai.OpenAIError, model: str, setting: str) -> str:
             )
         case openai.APIStatusError(status_code=status):
             return f"{asked} refused the request (HTTP {status}): {said}"
-    return f"{asked}: {said}"
+    return f"{asked} failed: {said}"
 
 
 def server() -> str:
@@ -164,5 +207,6 @@ def server() -> str:
 def _api_message(error: openai.OpenAIError) -> str:
     """What the API said, as a sentence."""
     body = getattr(error, "body", None)
-    message = (body.get("message") if isinstance(body, dict) else None) or str(error)
-    return message if message.endswith((".", "!", "?")) else f"{message}."
+    message = body.get("message") if isinstance(body, dict) else None
+    said = shorten(str(message or body or error), 500, placeholder=" …")
+    return said if said.endswith((".", "!", "?")) else f"{said}."

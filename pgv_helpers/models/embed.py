@@ -33,7 +33,6 @@ REQUEST_TEXTS = {"openai": 512, "compatible": 32, "offline": 64}
 """Texts in a request. OpenAI takes 2048; common servers take as few as 32."""
 REQUEST_BYTES = 300_000
 """OpenAI takes 300,000 tokens in a request, and a token is at least one byte."""
-MAX_RETRIES = 5
 PROGRESS_FROM = 200
 """A progress bar appears from this many texts on."""
 
@@ -156,7 +155,6 @@ def _send(texts: Mapping[bytes, str], model: str, progress: bool | None) -> dict
         openai_client() as client,
         tqdm(total=len(texts), desc="embedding", unit=" texts", leave=False, disable=not show) as bar,
     ):
-        client = client.with_options(max_retries=MAX_RETRIES)
         for batch in _requests(texts):
             fresh = dict(zip(batch, _request(client, [texts[key] for key in batch], model)))
             _with_cache(lambda cache: _write(cache, fresh), otherwise=None)
@@ -171,7 +169,7 @@ def _request(client: "openai.OpenAI", texts: list[str], model: str) -> np.ndarra
         vectors = np.array([item.embedding for item in sorted(answer.data, key=lambda item: item.index)], np.float32)
     except (AttributeError, TypeError, ValueError):  # no JSON, no vectors, or of several lengths
         vectors = np.empty((0, 0))
-    if vectors.ndim != 2 or len(vectors) != len(texts):
+    if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
         raise ModelError(
             f"{server()} was asked for {len(texts)} vectors and did not give them. Does "
             f"OPENAI_BASE_URL lead to an OpenAI-compatible server, as a rule with /v1 at "
