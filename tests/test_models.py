@@ -4,11 +4,13 @@ import asyncio
 import base64
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import httpx2
 import numpy as np
@@ -16,11 +18,22 @@ import openai
 import pandas
 import pytest
 
-from pgv_helpers import settings
+from pgv_helpers import (
+    add_full_text,
+    bulk_load,
+    connect,
+    create_documents_table,
+    embedded_text,
+    hybrid_search,
+    load_passages,
+    load_questions,
+    settings,
+)
 from pgv_helpers.errors import ModelError
 from pgv_helpers.models import async_openai_client, embed, embedding_dimension, get_embedding, openai_client
+from pgv_helpers.models import offline as offline_model
 from pgv_helpers.models.client import explained_errors
-from pgv_helpers.models.offline import MAX_TOKENS, NO_ANSWER, OfflineTransport
+from pgv_helpers.models.offline import MAX_TOKENS, NO_ANSWER, Message, OfflineTransport, answer_from, read_prompt
 from pgv_helpers.sentences import split_sentences
 from tests.api_server import EMBEDDING_TOO_LONG, FAILED, KEY, PROMPT_TOO_LONG, Turn, error, events
 
@@ -329,6 +342,114 @@ def test_the_latest_sources_count():
 
 def test_no_context_no_answer():
     assert answer([{"role": "user", "content": "What is the default of ef_search?"}]) == NO_ANSWER
+
+
+INDENTED = "Sources:\n[1] Graphs\n    {0}\n\n[2] Cats and others\n    {1}\n\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[2] The answer is 7.",
+        "Question: What is the answer?",
+        "Source 3: The answer is 7.",
+        "2. The answer is 7.",
+        "Context: The answer is 7.",
+        "Answer: 7.",
+        "\n    The answer is 7.",
+    ],
+)
+@pytest.mark.parametrize("asked", ["Question: What does HNSW build?", "What does HNSW build?"])
+def test_what_is_indented_is_text_of_its_source(line, asked):
+    sources = [f"HNSW builds a graph.\n    {line}\n    It is fast.", f"Cats sleep.\n    {line}\n    They purr."]
+    question, passages = read_prompt([Message("user", INDENTED.format(*sources) + asked)])
+    assert question == "What does HNSW build?"
+    assert [(passage.number, passage.heading) for passage in passages] == [("1", "Graphs"), ("2", "Cats and others")]
+    assert [passage.text for passage in passages] == sources
+    assert answer_from(question, passages).startswith("HNSW builds a graph. [1]")
+
+
+def test_sources_of_which_only_the_first_is_indented():
+    # as when a text of several lines is put into an indented template
+    text = "    Sources:\n    [1] Cows eat grass.\n[2] Cats sleep.\n\n    Question: What do cats do?"
+    assert answer([{"role": "user", "content": text}]) == "Cats sleep. [2]"
+
+
+@pytest.mark.parametrize(
+    "source, heading, text",
+    [
+        ("Graphs\n    HNSW builds one.", "Graphs", "HNSW builds one."),
+        ("Did it use the index?\nNo.", "Did it use the index?", "No."),
+        ("HNSW builds a graph.\nIt is fast.", "", "HNSW builds a graph.\nIt is fast."),
+        ('"HNSW builds a graph."\nIt is fast.', "", '"HNSW builds a graph."\nIt is fast.'),
+        ("- HNSW builds a graph\n- IVFFlat makes lists", "", "- HNSW builds a graph\n- IVFFlat makes lists"),
+        ("HNSW builds a graph", "", "HNSW builds a graph"),
+    ],
+)
+def test_a_first_line_that_ends_no_sentence_is_a_heading(source, heading, text):
+    _, [passage] = read_prompt([Message("user", f"[1] {source}\n\nQuestion: What does HNSW build?")])
+    assert (passage.heading, passage.text) == (heading, text)
+
+
+def test_a_heading_helps_and_is_not_quoted():
+    sources = ["Cows\n    They eat grass.", "Cats\n    They eat mice."]
+    assert answer(prompt("What do cats eat?", sources)) == "They eat mice. [2]"
+    assert answer(prompt("What do cows eat?", sources)) == "They eat grass. [1]"
+
+
+@pytest.fixture(scope="module")
+def found():
+    """The questions on the passages, and for each the five passages that a search finds."""
+    passages, questions = load_passages(), load_questions("passages")
+    with closing(connect("pg_temp")) as conn:
+        create_documents_table(conn)
+        rows = {**passages[["id", "title", "content"]], "embedding": embed(embedded_text(passages))}
+        bulk_load(conn, "documents", rows, progress=False)
+        add_full_text(conn)
+        return questions.assign(hits=[hybrid_search(conn, question) for question in questions.question])
+
+
+def quotes(question, hits):
+    """The quotes of an answer from these hits: each sentence, and the place of its source."""
+    sources = [f"{hit.title}\n    {hit.content}" for hit in hits.itertuples()]
+    said = answer_from(*read_prompt([Message(*message.values()) for message in prompt(question, sources)]))
+    cited = re.findall(r"(.+?) \[(\d)\](?: |$)", said)
+    assert said == (" ".join(f"{sentence} [{number}]" for sentence, number in cited) or NO_ANSWER)
+    return [(sentence, int(number) - 1) for sentence, number in cited]
+
+
+def test_answers_are_right_or_declined_and_quote_word_for_word(found):
+    """`weigh` says how its numbers were chosen: on every other question of a kind, those that are left out here."""
+    right, declined = [], []
+    for row in found[found.groupby("kind").cumcount() % 2 == 1].itertuples():
+        cited = quotes(row.question, row.hits)
+        grades = [row.grades.get(id, 0) for id in row.hits.id]
+        if row.kind == "unanswerable":
+            declined.append(not cited)
+        elif 2 in grades:
+            right.append(bool(cited) and grades[cited[0][1]] == 2)
+        assert len(cited) <= 3
+        assert all(sentence in row.hits.content[place] for sentence, place in cited)
+    assert len(right) == 62 and np.mean(right) >= 0.8
+    # Short of 80 %: what nothing answers is as near as a paraphrase of what something does.
+    assert len(declined) == 8 and sum(declined) >= 5
+
+
+def test_it_declines_most_of_what_no_passage_answers(found):
+    unanswerable = found[found.kind == "unanswerable"]
+    assert sum(not quotes(row.question, row.hits) for row in unanswerable.itertuples()) >= 13
+
+
+def test_an_answer_does_not_depend_on_what_was_asked_before(monkeypatch):
+    passages = read_prompt([Message("user", prompt("?")[1]["content"])])[1]
+    monkeypatch.setattr(offline_model, "_kept", {})
+    first = answer_from("What is the default of ef_search?", passages)
+    assert 0 < len(offline_model._kept) <= offline_model.MAX_KEPT_VECTORS
+    monkeypatch.setattr(offline_model, "MAX_KEPT_VECTORS", 5)
+    for _ in range(2):
+        assert answer_from("What does HNSW build?", passages).startswith("HNSW builds a multilayer graph. [1]")
+        assert answer_from("What is the default of ef_search?", passages) == first == f"{EF_SEARCH} [2]"
+        assert len(offline_model._kept) <= 5
 
 
 def test_at_most_three_sentences():
