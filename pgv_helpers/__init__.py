@@ -49,6 +49,7 @@ _HOMES = {
         "build_prompt",
         "answer",
         "answer_from",
+        "cite",
         "evaluate_rag",
     ],
     "course.notebook": ["check", "hint", "solution", "progress"],

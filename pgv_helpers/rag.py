@@ -457,8 +457,10 @@ def build_prompt(
     """The messages that ask a chat model to answer from passages alone.
 
     The passages are numbered from 1, `[1] title`, and their lines are indented, so that none
-    of them can pass for another source or for the question. That does not keep a model from
-    following an instruction in a passage; it is asked not to.
+    of them can pass for another source or for the question. A number in brackets within a
+    passage is put in parentheses, or a quotation would name a source that it does not come
+    from. None of that keeps a model from following an instruction in a passage; it is asked
+    not to.
 
     Args:
         passages: as from `retrieve`: content, and a title if there is one.
@@ -478,9 +480,13 @@ def build_prompt(
         title = passage.get("title")
         title = " ".join(title.split()) if isinstance(title, str) else ""
         lines = "".join(f"\n    {line}" for line in passage["content"].splitlines())
-        sources.append(f"[{number}] {title}{lines}")
+        sources.append(f"[{number}] {_NAMED.sub(_in_parentheses, title + lines)}")
     text = "\n\n".join(["Sources:", *sources, f"Question: {' '.join(question.split())}"])
     return [{"role": "system", "content": instructions}, {"role": "user", "content": text}]
+
+
+def _in_parentheses(mark: re.Match[str]) -> str:
+    return f"({mark[0][1:-1]})"
 
 
 def answer(
@@ -537,11 +543,11 @@ def answer_from(
     passages = pandas.DataFrame(passages).assign(number=range(1, len(passages) + 1))
     begin = time.perf_counter()
     if passages.empty:
-        return Answer(question, NO_ANSWER, _citations("", passages), passages, Usage(0, 0, 0.0))
+        return Answer(question, NO_ANSWER, cite("", passages), passages, Usage(0, 0, 0.0))
     text, counted = _chat(messages, model or settings.chat_model(), timeout, on_text)
     tokens = (counted.prompt_tokens, counted.completion_tokens) if counted else (None, None)
-    found = Answer(question, text, _citations(text, passages), passages, Usage(*tokens, time.perf_counter() - begin))
-    return replace(found, citations=_citations("", passages)) if found.declined else found
+    found = Answer(question, text, cite(text, passages), passages, Usage(*tokens, time.perf_counter() - begin))
+    return replace(found, citations=cite("", passages)) if found.declined else found
 
 
 def _chat(
@@ -582,18 +588,30 @@ def _pieces(
 
 
 _MARK = r"(?<![\w)])\[\d{1,9}(?:\s*,\s*\d{1,9})*\]"
+_NAMED = re.compile(_MARK)
 _MARKS_AFTER_END = re.compile(rf"([.!?][\"'`)”’*]*)((?:\s*{_MARK})+)")
 
 
-def _citations(text: str, passages: pandas.DataFrame) -> pandas.DataFrame:
-    """Each sentence of an answer with each source that it names."""
+def cite(text: str, passages: pandas.DataFrame) -> pandas.DataFrame:
+    """Each sentence of an answer with each source that it names, looked up.
+
+    A source is named by its number in brackets, before or behind the full stop: `[2]`, `[1, 3]`, `[1][3]`.
+    Directly behind a letter, as in `a[1]`, brackets name none.
+
+    Args:
+        text: an answer.
+        passages: what it was made from, as from `retrieve`.
+
+    Returns:
+        The columns of `Answer.citations`.
+    """
     # "It is so. [2]" becomes "It is so [2].", and the mark stays with its sentence.
     text = _MARKS_AFTER_END.sub(lambda found: f" {found[2].strip()}{found[1]}", text)
     by_number = {passage["number"]: passage for passage in passages.to_dict("records")}
     rows = []
     for marked in split_sentences(text):
         sentence = re.sub(rf"\s*{_MARK}", "", marked)
-        numbers = [int(number) for mark in re.findall(_MARK, marked) for number in re.findall(r"\d+", mark)]
+        numbers = [int(number) for mark in _NAMED.findall(marked) for number in re.findall(r"\d+", mark)]
         for number in dict.fromkeys(numbers) or [None]:
             passage = by_number.get(number, {})
             support = _support(sentence, f"{passage.get('title')} {passage['content']}") if passage else 0.0

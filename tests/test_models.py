@@ -432,7 +432,7 @@ def test_answers_are_right_or_declined_and_quote_word_for_word(found):
         assert all(sentence in row.hits.content[place] for sentence, place in cited)
     assert len(right) == 62 and np.mean(right) >= 0.8
     # Short of 80 %: what nothing answers is as near as a paraphrase of what something does.
-    assert len(declined) == 8 and sum(declined) >= 5
+    assert len(declined) == 8 and sum(declined) >= 6
 
 
 def test_it_declines_most_of_what_no_passage_answers(found):

@@ -490,10 +490,6 @@ WRONG_ANSWERS = {
             build_prompt(clean='re.sub(r"\\[(\\d+)\\]", r"(\\1)", " ".join(text.split()))'),
             r"A passage holds numbers in brackets(.|\n)*holds \[1, \d+\] within a line",
         ),
-        "indented, brackets replaced": (
-            build_prompt(clean='re.sub(r"\\[([\\d, ]+)\\]", r"(\\1)", text).replace("\\n", "\\n    ")'),
-            "A passage holds a line that begins with 'Question:'(.|\n)*Two lines of the user message",
-        ),
         "the content on a line of its own": (
             build_prompt(source='"[" + str(number) + "] " + clean(heading) + "\\n" + clean(content)'),
             "A passage holds 'Question:' at its beginning:(.|\n)*Two lines of the user message",

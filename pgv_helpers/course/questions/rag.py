@@ -886,25 +886,25 @@ def _expect_prompt(learner, asked: str, passages: Sequence[Passage]) -> None:
     if (read := [source.number for source in sources]) != list(map(str, numbers)):
         raise expect.Wrong(
             f"A reader finds sources with the numbers {', '.join(map(str, read))}, of {len(passages)} passages. A "
-            "source begins where a line begins with a number in brackets: nothing of a passage may begin a line."
+            "source begins where a line begins with a number in brackets: make one line of a passage, or indent its lines."
         )
     if quoted := re.findall(NUMBERS, re.sub(r"^\[\d+\]", "", user, flags=re.MULTILINE)):
         raise expect.Wrong(
             f"The user message holds [{quoted[0]}] within a line. A model that quotes it cites what it does not mean: "
             f"write ({quoted[0]})."
         )
-    questions = re.findall(r"^[ \t*#]*question[ \t*]*:", user, re.MULTILINE | re.IGNORECASE)
+    questions = re.findall(r"^[*#]*question[ \t*]*:", user, re.MULTILINE | re.IGNORECASE)
     if not questions:
         raise expect.Wrong("The user message has no line that begins with Question:")
     if len(questions) > 1:
-        raise expect.Wrong("Two lines of the user message begin with Question: nothing of a passage may begin a line.")
+        raise expect.Wrong("Two lines of the user message begin with Question: make one line of a passage, or indent its lines.")
     if not user.rstrip().split("\n")[-1].startswith("Question:"):
         raise expect.Wrong("The last line of the user message should be the question.")
     if not _has_words(found, asked):
         raise expect.Wrong("The question is not in the line that begins with Question: as it was asked.")
     for source, (_, heading, content) in zip(sources, passages):
         for name, text in (("heading", heading), ("content", content)):
-            if not _has_words(source.text, text):
+            if not _has_words(f"{source.heading} {source.text}", text):
                 raise expect.Wrong(f"Source [{source.number}] does not have all the words of its passage's {name}.")
 
 
