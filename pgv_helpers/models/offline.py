@@ -492,10 +492,15 @@ def answer_from(question: str, passages: Sequence[Passage]) -> str:
     homes = np.repeat(np.arange(len(passages)), [len(group) for group in sentences])
     if not len(homes) or not question:
         return NO_ANSWER
-    similarity, coverage = match_sentences(question, [passage.heading for passage in passages], sentences)
+    similarity, coverage, alone = match_sentences(question, [passage.heading for passage in passages], sentences)
     scores, evidence = weigh(similarity, coverage, homes)
     if evidence < ANSWER_THRESHOLD:
         return NO_ANSWER
+    # What a passage scores, its neighbours' words included, belongs to the sentence that fits best by itself.
+    fit = 2 * similarity + alone
+    for home in set(homes):
+        here = homes == home
+        scores[here] = scores[here].max() - fit[here].max() + fit[here]
     texts = [sentence for group in sentences for sentence in group]
     quotes: dict[str, str] = {}
     for i in np.argsort(-scores, kind="stable"):
@@ -508,7 +513,7 @@ def answer_from(question: str, passages: Sequence[Passage]) -> str:
 
 def match_sentences(
     question: str, headings: Sequence[str], sentences: Sequence[Sequence[str]]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How near each sentence comes to the question, by meaning and by words.
 
     Args:
@@ -519,26 +524,28 @@ def match_sentences(
         For each sentence of each passage, in order, shape (n,):
         similarity, the mean of two cosine similarities to the question, that of the sentence
         and that of its whole passage, which knows what "it" is, both under their heading;
-        and coverage, the share of the question's information that the sentence has together
-        with its two neighbours and its heading, 0 to 1. A word's information is the sum of
-        log(rank) over its word pieces: BERT's vocabulary is sorted by frequency, and by Zipf's
-        law a piece of rank r is 1/r as frequent as the first. So a code such as 22P02, which
-        is made of several pieces, weighs as much as six or seven common words.
+        coverage, the share of the question's information that the sentence has together
+        with its two neighbours and its heading, 0 to 1; and the same of the sentence alone.
+        A word's information is the sum of log(rank) over its word pieces: BERT's vocabulary
+        is sorted by frequency, and by Zipf's law a piece of rank r is 1/r as frequent as the
+        first. So a code such as 22P02, which is made of several pieces, weighs as much as
+        six or seven common words.
     """
     # Without the mark of a question, the model finds a text nearer that states something.
     texts = [question.rstrip("? \n") or question]
-    windows = []
+    windows: list[str] = []
     for heading, group in zip(headings, sentences):
         for i, sentence in enumerate(group):
             texts += [f"{heading}\n{sentence}", f"{heading}\n{' '.join(group)}"]
-            windows.append(_words(" ".join([heading, *group[max(0, i - 1) : i + 2]])))
+            windows += [" ".join([heading, *group[max(0, i - 1) : i + 2]]), sentence]
     asked, *found = _vectors(texts)
     similarity = (np.array(found) @ asked).reshape(-1, 2).mean(axis=1)
 
     information = {word: _information(piece) for word, piece in _words(question).items()}
     total = sum(information.values()) or 1.0
-    coverage = [sum(information[word] for word in information.keys() & window.keys()) / total for window in windows]
-    return similarity, np.array(coverage)
+    found_words = (information.keys() & _words(window).keys() for window in windows)
+    coverage = np.array([sum(information[word] for word in words) / total for words in found_words])
+    return similarity, coverage[::2], coverage[1::2]
 
 
 def weigh(similarity: np.ndarray, coverage: np.ndarray, homes: np.ndarray) -> tuple[np.ndarray, float]:

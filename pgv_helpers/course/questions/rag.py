@@ -886,7 +886,8 @@ def _expect_prompt(learner, asked: str, passages: Sequence[Passage]) -> None:
     if (read := [source.number for source in sources]) != list(map(str, numbers)):
         raise expect.Wrong(
             f"A reader finds sources with the numbers {', '.join(map(str, read))}, of {len(passages)} passages. A "
-            "source begins where a line begins with a number in brackets: make one line of a passage, or indent its lines."
+            "source begins where a line begins with a number in brackets: make one line of a passage, or indent its "
+            "lines."
         )
     if quoted := re.findall(NUMBERS, re.sub(r"^\[\d+\]", "", user, flags=re.MULTILINE)):
         raise expect.Wrong(
@@ -897,7 +898,9 @@ def _expect_prompt(learner, asked: str, passages: Sequence[Passage]) -> None:
     if not questions:
         raise expect.Wrong("The user message has no line that begins with Question:")
     if len(questions) > 1:
-        raise expect.Wrong("Two lines of the user message begin with Question: make one line of a passage, or indent its lines.")
+        raise expect.Wrong(
+            "Two lines of the user message begin with Question: make one line of a passage, or indent its lines."
+        )
     if not user.rstrip().split("\n")[-1].startswith("Question:"):
         raise expect.Wrong("The last line of the user message should be the question.")
     if not _has_words(found, asked):
