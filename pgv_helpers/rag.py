@@ -589,7 +589,7 @@ def _pieces(
 
 _MARK = r"(?<![\w)])\[\d{1,9}(?:\s*,\s*\d{1,9})*\]"
 _NAMED = re.compile(_MARK)
-_MARKS_AFTER_END = re.compile(rf"([.!?][\"'`)”’*]*)((?:\s*{_MARK})+)")
+_MARKS_AFTER_END = re.compile(rf"([.!?…]+[\"'`)”’*]*)((?:\s*{_MARK})+)")
 
 
 def cite(text: str, passages: pandas.DataFrame) -> pandas.DataFrame:
