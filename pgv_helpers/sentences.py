@@ -2,9 +2,9 @@
 
 import re
 
-_END = re.compile(r"[.!?][\"'`)\]”’*]*\s+|\n[ \t]*\n|\n(?=[ \t]*[-*•][ \t])")
+_END = re.compile(r"[.!?][\"'`)\]”’*]*\s+|\n[ \t]*\n|\n(?=[ \t]*(?:[-*•]|\d{1,3}[.)])[ \t])")
 _ABBREVIATION = re.compile(
-    r"(?:^|[\s(])(?:e\.g|i\.e|etc|vs|cf|approx|resp|fig|dr|mr|mrs|ms|prof|[A-Z])\.$", re.IGNORECASE
+    r"(?:^|[\s(])(?:e\.g|i\.e|etc|vs|cf|approx|resp|fig|dr|mr|mrs|ms|prof|[A-Z])\.$|^\s*\d{1,3}\.$", re.IGNORECASE
 )
 
 
@@ -12,12 +12,13 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     """Start and end of each sentence: `text[start:end]` is the sentence, without white space around it.
 
     A sentence ends with . ! or ? before white space, with a blank line or
-    before a list item; a dot within a word (3.5, pg_stat.x) or after a common
-    abbreviation ends none. Between sentences there is only white space.
+    before a list item; a dot within a word (3.5, pg_stat.x), after a common
+    English abbreviation or the number of a list's item ends none. Between
+    sentences there is only white space.
     """
     bounds = [0]
     for end in _END.finditer(text):
-        if not _ABBREVIATION.search(text[max(0, end.start() - 10) : end.end()].rstrip()):
+        if not _ABBREVIATION.search(text[max(bounds[-1], end.start() - 10) : end.end()].rstrip()):
             bounds.append(end.end())
     spans = []
     for start, end in zip(bounds, [*bounds[1:], len(text)]):

@@ -10,11 +10,13 @@ import time
 import pandas
 import psycopg2
 import pytest
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from pgv_helpers import (
     answer,
     answer_from,
     build_prompt,
+    cite,
     connect,
     create_chunks_table,
     create_documents_table,
@@ -597,7 +599,7 @@ def test_how_many_and_from_where(library):
         ({"k": -1}, "k must be a whole number of chunks, 0 or more; it is -1"),
         ({"k": "5"}, "it is '5'"),
         ({"method": "best"}, "method is 'best'; it takes one of: full text, vectors, rank fusion, hybrid"),
-        ({"colour": "red"}, 'column "colour" does not exist'),
+        ({"colour": "red"}, "colour is no argument, and no column of 'chunks'.*id, source"),
     ],
 )
 def test_what_cannot_be_retrieved(library, given, message):
@@ -721,7 +723,7 @@ def test_pieces_arrive_one_by_one(online):
     times = []
     online.script = [Turn(pause=0.05)]
     made = answer_from("Why does bread rise?", passages("Bread rises."), on_text=lambda _: times.append(time.time()))
-    assert made.text == "Bread rises. [1]" and times[-1] - times[0] >= 0.1
+    assert made.text == "Bread rises. [1]" and times[-1] - times[0] >= 0.09
 
 
 def test_an_error_of_one_s_own_in_on_text_is_not_swallowed(online):
@@ -839,7 +841,16 @@ def cited(online, text, *contents):
         ('He said "so." [1] Then left. [2]', [('He said "so."', 1), ("Then left.", 2)]),
         ("(It is so.) [1] More.", [("(It is so.)", 1), ("More.", None)]),
         ("It is so, e.g. there. [1]", [("It is so, e.g. there.", 1)]),
-        ("- One. [1]\n- Two. [2]", [("- One.", 1), ("- Two.", 2)]),
+        ("- One. [1]\n- Two. [2]", [("One.", 1), ("Two.", 2)]),
+        ("1. Loosen the bolt. [1]\n2. Tighten it. [2]", [("Loosen the bolt.", 1), ("Tighten it.", 2)]),
+        (
+            "The night is cold[1]. It is so; see a[1] here (really)[2].",
+            [
+                ("The night is cold.", 1),
+                ("It is so; see a[1] here (really).", 2),
+            ],
+        ),
+        ("Both. [1; 2]", [("Both.", 1), ("Both.", 2)]),
         ("One. [1]\n\nTwo.\n[2]", [("One.", 1), ("Two.", 2)]),
         ("It is so.", [("It is so.", None)]),
         ("It is so. [9]", [("It is so.", 9)]),
@@ -868,7 +879,7 @@ def test_passages_that_were_chosen_by_hand_are_numbered_as_in_the_prompt(online)
     made = answer_from("Why?", chosen)
     assert made.passages.number.tolist() == [1, 2] and made.citations.id.tolist() == [30]
     bare = answer_from("Does bread rise?", [{"content": "Bread rises."}, {"content": "Tea is hot.", "title": "Tea"}])
-    assert bare.citations.support.tolist() == [1.0] and "[1] </summary><mark>Bread rises." in bare._repr_html_()
+    assert bare.citations.support.tolist() == [1.0] and "[1]</summary><mark>Bread rises." in bare._repr_html_()
 
 
 # What a notebook shows -----------------------------------------------------------------
@@ -969,9 +980,52 @@ def test_an_evaluation_of_the_real_thing(library):
     "questions, message",
     [
         ({"question": ["a"]}, "no column right, only: question"),
-        ({"question": ["a"], "right": ["a text"]}, "right has a list of texts"),
+        ({"question": ["a"], "right": ["a text"]}, "right takes a list of texts"),
     ],
 )
 def test_questions_that_are_not_judged(questions, message):
     with pytest.raises(CourseError, match=message):
         evaluate_rag(pandas.DataFrame(questions), ask, progress=False)
+
+
+def test_no_transaction_is_open_while_the_model_answers(conn):
+    conn.autocommit = False
+    create_chunks_table(conn, replace=True)
+    index_document(conn, "guide.md", "The Moon has no air.")
+    seen = []
+    answer(conn, "Does the Moon have air?", on_text=lambda piece: seen.append(conn.info.transaction_status))
+    assert set(seen) == {TRANSACTION_STATUS_IDLE}
+
+
+def test_instructions_reach_the_model(conn, online):
+    create_chunks_table(conn, replace=True)
+    index_document(conn, "guide.md", "The Moon has no air.")
+    answer(conn, "Does the Moon have air?", instructions="Be brief.")
+    assert online.requests[-1].body["messages"][0] == {"role": "system", "content": "Be brief."}
+
+
+def test_ids_may_be_anything():
+    found = pandas.DataFrame({"number": [1, 2], "id": ["9f", "a0"], "content": ["One.", "Two."]})
+    assert cite("One. [1] Two. [2] Three. [3]", found).id.fillna("").tolist() == ["9f", "a0", ""]
+
+
+@pytest.mark.parametrize(
+    "text, declined",
+    [
+        ("I don't know.", True),
+        ("I don’t know", True),
+        ("I don't know. The sources speak of tea.", True),
+        ("I don't know the year, but it was in the 1640s. [1]", False),
+        ("Nobody says: I don't know.", False),
+    ],
+)
+def test_what_counts_as_declined(online, text, declined):
+    online.script = [Turn(body=completion(text))]
+    assert answer_from("Why?", passages("One.")).declined == declined
+
+
+def test_a_chunk_that_is_part_of_a_sentence_is_right():
+    found = pandas.DataFrame({"number": [1], "content": ["holds a kilogram"]})
+    given = Answer("", "It does. [1]", cite("It does. [1]", found), found, Usage(1, 1, 0.1))
+    asked = pandas.DataFrame({"question": ["What?"], "right": [["The jar holds a kilogram of tea."]]})
+    assert evaluate_rag(asked, lambda question: given).hit.tolist() == [1.0]
