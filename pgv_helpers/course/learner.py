@@ -44,7 +44,7 @@ class Learner(Protocol):
     Attributes:
         conn: stands for the learner's own connection; pass it as an argument.
         statements: what the functions sent over it since the last `call` or `error` began.
-        in_transaction: whether the last call left a transaction open.
+        in_transaction: whether a transaction is open: left so by the last call, or while one goes on.
         settings: what is in force on the connection (`SET`, and `conn.autocommit`), by name.
     """
 

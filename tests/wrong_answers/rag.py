@@ -150,6 +150,22 @@ def index_document(conn, source, chunks, embed_texts):
                                VALUES %s''', rows)
 """
 
+DELETES_FIRST = """
+def index_document(conn, source, chunks, embed_texts):
+    texts = [f"{heading}\\n{content}" for heading, content in chunks]
+    hashes = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    with conn, conn.cursor() as cur:
+        cur.execute("SELECT hash, embedding FROM chunks WHERE source = %s", [source])
+        vectors = dict(cur.fetchall())
+    with conn, conn.cursor() as cur:
+        STALE
+        new = {hash: text for hash, text in zip(hashes, texts) if hash not in vectors}
+        vectors |= zip(new, embed_texts(list(new.values())))
+        rows = [(source, place, *chunk, hash, vectors[hash])
+                for place, (chunk, hash) in enumerate(zip(chunks, hashes))]
+        execute_values(cur, '''UPSERT''', rows)
+""".replace("UPSERT", UPSERT + IF_CHANGED).replace("STALE", STALE)
+
 WHERE_THE_HASH_IS_ANOTHER = """
 def index_document(conn, source, chunks, embed_texts):
     with conn, conn.cursor() as cur:
@@ -231,8 +247,8 @@ def citations(reply, passages):
 
 def answer(
     *, empty: str = "if not passages: return REFUSAL, []", reply: str = "ask(build_prompt(question, passages)).strip()",
-    refuse: str = "if reply.startswith(REFUSAL): return REFUSAL, []", result: str = "reply, citations(reply, passages)",
-    passages: str = "retrieve(conn, question, k, cutoff)",
+    refuse: str = 'if reply.startswith("I don\'t know"): return REFUSAL, []',
+    result: str = "reply, citations(reply, passages)", passages: str = "retrieve(conn, question, k, cutoff)",
 ) -> str:  # fmt: skip
     return f"""
 REFUSAL = "I don't know."
@@ -330,6 +346,14 @@ WRONG_ANSWERS = {
             chunk_document(mark='"#+ (.*)$", text, re.MULTILINE'),
             "ends within a sentence, between '.*Amber' and ' ## basil",
         ),
+        "an indented #": (
+            chunk_document(mark='"^\\s*#+ (.*)$", text, re.MULTILINE'),
+            "'# Grove is a comment.*is in no chunk. It is no heading",
+        ),
+        "strips # at both ends": (
+            chunk_document(names='[""] + [heading[0].strip("# ") for heading in headings]'),
+            "in C', is cut off",
+        ),
         "headings of the first two levels": (
             chunk_document(mark='"^##? (.*)$", text, re.MULTILINE'),
             "Chunk .* holds the heading '### ",
@@ -416,20 +440,28 @@ WRONG_ANSWERS = {
             ),
             "When embed_texts fails, the table was changed already",
         ),
+        "deletes, then embeds, in one transaction": (DELETES_FIRST, "a transaction is open.* Embed first, then begin"),
+        "embeds a new text twice": (
+            index_document(
+                embedded="dict(zip(texts_new := [text for hash, text in zip(hashes, texts) if hash not in vectors], "
+                "embed_texts(texts_new))).values()"
+            ),
+            "stands twice in the document was embedded twice",
+        ),
         "keeps the error to itself": (
             "def index_document(conn, source, chunks, embed_texts):\n    try:\n        _index(conn, source, chunks, "
             "embed_texts)\n    except ConnectionError:\n        return\n"
             + index_document().replace("def index_document", "def _index"),
             "its error is passed over in silence",
         ),
-        "leaves the transaction open after an error": (
+        "embeds in the transaction of its SELECT": (
             index_document()
             .replace(
                 "with conn, conn.cursor() as cur:\n        cur.execute",
                 "with conn.cursor() as cur:\n        cur.execute",
             )
             .replace("        pass\n    new", "    new"),
-            "When embed_texts fails, a transaction is still open",
+            "a transaction is open.* Embed first, then begin.*A SELECT begins one as well",
         ),
         "does not commit": (index_document(first="with conn.cursor()"), "A transaction is still open. End it: commit"),
     },
@@ -451,6 +483,10 @@ WRONG_ANSWERS = {
             "Does LIMIT count passages that are left out later|The result is empty",
         ),
         "no cutoff": (retrieve(where="WHERE trusted"), "the cutoff is .*, and it is a distance, no similarity"),
+        "nearer than the cutoff": (
+            retrieve(where="WHERE trusted AND embedding <=> %(vector)s < %(cutoff)s"),
+            "whose distance equals the cutoff",
+        ),
         "the cutoff as a similarity": (
             retrieve(where="WHERE trusted AND 1 - (embedding <=> %(vector)s) >= %(cutoff)s"),
             "Is it taken for a similarity",
@@ -586,7 +622,7 @@ WRONG_ANSWERS = {
     "rag.answer": {
         "asks without a source": (answer(empty="pass"), "within|is asked all the same"),
         "asks without a source, and refuses": (
-            answer(empty="pass", refuse="if not passages or reply.startswith(REFUSAL): return REFUSAL, []"),
+            answer(empty="pass", refuse="if not passages or reply.startswith(REFUSAL[:-1]): return REFUSAL, []"),
             "When every passage is further away than the cutoff, the model is asked all the same",
         ),
         "no cutoff": (
@@ -605,6 +641,10 @@ WRONG_ANSWERS = {
         "compares the whole reply": (
             answer(refuse="if reply == REFUSAL: return REFUSAL, []"),
             "are about other things.*the text is",
+        ),
+        "with its full stop alone": (
+            answer(refuse="if reply.startswith(REFUSAL): return REFUSAL, []"),
+            "do not say it.*the text is",
         ),
         "a refusal anywhere": (
             answer(refuse="if REFUSAL in reply: return REFUSAL, []"),

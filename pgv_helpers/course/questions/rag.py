@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import partial
 
 import numpy as np
@@ -136,6 +137,11 @@ def chunk_document(learner, db, rng) -> Iterator[str]:
     for number, ((heading, *_), right) in enumerate(zip(found, expected), 1):
         if heading.startswith("#"):
             raise expect.Wrong(f"The heading of chunk {number} is {heading!r}: leave out the # and the space.")
+        if heading != right and heading == right.strip("# "):
+            raise expect.Wrong(
+                f"The heading of chunk {number}, {heading!r}, is cut off: a # at the end of a heading belongs to it. "
+                "Does strip take away what stands at both ends?"
+            )
         if heading != right and not right:
             raise expect.Wrong(
                 f"Chunk {number} stands before the first heading, and the result says that it is under {heading!r}."
@@ -160,10 +166,11 @@ def chunk_document(learner, db, rng) -> Iterator[str]:
     points=4,
     objective="index a document anew: embed what is new, touch what has changed, leave nothing stale",
     hints=[
-        "Read the hashes and embeddings that the table has of this source. What has a hash that is not among them is "
-        "new: embed that first, in one call, and write only afterwards.",
-        "One transaction writes: an upsert by `(source, position)`, and a DELETE of this source's rows from position "
-        "`len(chunks)` on.",
+        "Read the hashes and embeddings that the table has of this source, and end that transaction. What has a hash "
+        "that is not among them is new: embed it in one call, and only then begin to write. A dictionary of texts by "
+        "hash has each once.",
+        "A second transaction writes: an upsert by `(source, position)`, and a DELETE of this source's rows from "
+        "position `len(chunks)` on.",
         "`INSERT … ON CONFLICT (source, position) DO UPDATE SET heading = EXCLUDED.heading, … WHERE chunks.hash <> "
         "EXCLUDED.hash` leaves a row alone that is the same.",
     ],
@@ -175,6 +182,11 @@ def index_document(learner, db, rng) -> Iterator[str]:
     def embed_texts(texts):
         if isinstance(texts, str):
             raise expect.Wrong("embed_texts takes a list of texts; it was given a single one.")
+        if learner.in_transaction:
+            raise expect.Wrong(
+                "While embed_texts works, a transaction is open: what it has locked stays locked as long. Embed first, "
+                "then begin. (A SELECT begins one as well: end that before.)"
+            )
         calls.append(list(texts))
         return np.array([vector_of(text) for text in calls[-1]], np.float32).reshape(-1, 8)
 
@@ -215,13 +227,17 @@ def index_document(learner, db, rng) -> Iterator[str]:
     error = learner.error("index_document", learner.conn, "moon", failing, _unreachable)
     if _versions(db) != before:
         raise expect.Wrong(
-            "When embed_texts fails, the table was changed already: embed before you write, or in the same transaction."
+            "When embed_texts fails, the table was changed already: embed before you write or delete anything."
         )
     if error is None:
         raise expect.Wrong("When embed_texts fails, its error is passed over in silence: let it reach the caller.")
-    if learner.in_transaction:
-        raise expect.Wrong("When embed_texts fails, a transaction is still open: end it, as `with conn:` does.")
     yield "a failing embedding leaves the table as it was"
+    yield "while the model works, no transaction is open"
+
+    index([more[5], more[5]], more[5:], "After a document that has one new text twice")
+    if sum(map(len, calls)) > 1:
+        raise expect.Wrong("A new text that stands twice in the document was embedded twice: once is enough for both.")
+    yield "a new text that stands twice is embedded once"
     index([], [], "After a document without chunks")
     yield "a document that has no chunks any more has no rows"
 
@@ -247,23 +263,29 @@ def retrieve(learner, db, rng) -> Iterator[str]:
     texts = [stuffed, *sample[["title", "content"]].itertuples(index=False, name=None)]
     # Of different lengths, so that Euclidean distance and inner product rank otherwise than cosine distance.
     vectors = _embedded(texts) * rng.uniform(0.3, 3, (len(texts), 1)).astype(np.float32)
-    wanted = get_embedding(asked)[None]
-    order = find_metric("cosine").distances(wanted, vectors)[0].argsort()
+    wanted = get_embedding(asked)
+    order = find_metric("cosine").distances(wanted[None], vectors)[0].argsort()
     trusted: list[bool | None] = [True] * len(texts)
     for place, trust in zip(order.tolist(), [True, None, True, False, None, True, False, False, None]):
         trusted[place] = trust
     trusted[0] = False
     rows = _fill_table(db, rng, texts, vectors, trusted)
+    distances = _distances(db, wanted)
+    expect_retrieved = partial(_expect_retrieved, learner, rows, distances, trusted, asked)
 
     k = int(rng.integers(4, 7))
-    _expect_retrieved(learner, rows, vectors, trusted, asked, k, 2.0)
+    expect_retrieved(k, 2.0)
     yield "the nearest k of the trusted passages come, the nearest first"
     yield "a passage that repeats the question is not among them, nor one that nobody has looked at"
-    distances = np.sort(find_metric("cosine").distances(wanted, vectors[[trust is True for trust in trusted]])[0])
+    nearest = sorted(distances["cosine"][id] for (id, *_), trust in zip(rows, trusted) if trust)
     near = int(rng.integers(2, 4))
-    _expect_retrieved(learner, rows, vectors, trusted, asked, k, float(distances[near - 1 : near + 1].mean()))
+    expect_retrieved(k, sum(nearest[near - 1 : near + 1]) / 2)
     yield "what is further away than the cutoff does not come"
-    _expect_retrieved(learner, rows, vectors, trusted, asked, k, float(distances[0] / 2))
+    # One that `1 - distance >= 1 - cutoff` keeps as well, where the cutoff's side is computed in decimals.
+    edge = next(distance for distance in nearest[1:] if 1 - distance >= float(1 - Decimal(str(distance))))
+    expect_retrieved(len(rows), edge)
+    yield "what is just as far away as the cutoff comes"
+    expect_retrieved(k, nearest[0] / 2)
     yield "where nothing is near enough, nothing comes"
     expect.committed(learner)
     yield "no transaction was left open"
@@ -369,8 +391,8 @@ def citations(learner, db, rng) -> Iterator[str]:
     hints=[
         "Three functions of yours, one after the other; and two places where the answer is to refuse.",
         "An empty list is false: `if not passages: return REFUSAL, []`, before the model is asked.",
-        "`reply = ask(build_prompt(question, passages)).strip()`; a refusal is what `reply.startswith(REFUSAL)`. "
-        "Otherwise `return reply, citations(reply, passages)`.",
+        "`reply = ask(build_prompt(question, passages)).strip()`; it refuses if "
+        '`reply.startswith("I don\'t know")`. Otherwise `return reply, citations(reply, passages)`.',
     ],
 )
 def answer(learner, db, rng) -> Iterator[str]:
@@ -418,7 +440,12 @@ def answer(learner, db, rng) -> Iterator[str]:
     ):
         _expect_answer(call(f" {reply}\n"), reply, found)
         yield f"{kind}: text and sources are those of the reply"
-    for reply in (REFUSAL, f"\n{REFUSAL} ", f"{REFUSAL} The sources [1][2] are about other things."):
+    for reply in (
+        REFUSAL,
+        f"\n{REFUSAL} ",
+        f"{REFUSAL} The sources [1][2] are about other things.",
+        "I don't know, as the sources [1][2] do not say it.",
+    ):
         _expect_refusal(call(reply), f"When the model's reply is {reply!r}")
     yield "when the model does not know, the result says so, and no more"
 
@@ -500,6 +527,8 @@ def _draw_document(rng: np.random.Generator) -> tuple[str, list[tuple[str, list[
 
     name, (same, spans) = title(), body(5)
     within = "Amber ## basil cedar delta."  # no heading: the ## stands within a line
+    indent = "    "  # so that no heading comes of the line after it
+    indented, places = body(3, before="# Grove is a comment in code.")
     parts = [
         ("", "", body(4)),
         ("# ", title(), ("", [])),
@@ -507,6 +536,7 @@ def _draw_document(rng: np.random.Generator) -> tuple[str, list[tuple[str, list[
         ("## ", title(), ("", [])),
         ("### ", name, (same, spans)),  # another section of this name, with the same text
         ("## ", title(), body(6, "ember fjord without an end", before="#7 is a number, no heading.")),
+        ("## ", f"{title()} in C#", (indent + indented, [(4 + start, 4 + end) for start, end in places])),
         ("## ", title(), body(7)),
     ]
     text, sections = "", []
@@ -570,7 +600,8 @@ def _expect_runs(found: Sequence[Span], text: str, spans: Sequence[Span]) -> lis
         raise expect.Wrong("The end of the text is in no chunk. Is the last chunk added, after the loop?")
     if missing:
         start, end = spans[missing[0]]
-        raise expect.Wrong(f"Sentence {missing[0] + 1}, {text[start:end]!r}, is in no chunk.")
+        why = " It is no heading: one begins its line with # and a space." if text[start] == "#" else ""
+        raise expect.Wrong(f"Sentence {missing[0] + 1}, {text[start:end]!r}, is in no chunk.{why}")
     if covered != sorted(covered):
         raise expect.Wrong("The chunks are not in the order of the text.")
     return runs
@@ -778,10 +809,19 @@ def _expect_embedded(
         )
 
 
+def _distances(db, wanted: np.ndarray) -> dict[str, dict[int, float]]:
+    """By metric, each passage's distance, to the last bit as PostgreSQL compares it with a cutoff."""
+    statement = """
+        SELECT id, embedding <=> %(wanted)s AS cosine, embedding <-> %(wanted)s AS l2,
+               embedding <#> %(wanted)s AS inner_product
+        FROM chunks"""
+    return query(db, statement, {"wanted": wanted}).set_index("id").to_dict()
+
+
 def _expect_retrieved(
     learner,
     rows: Sequence[Passage],
-    vectors: np.ndarray,
+    distances: Mapping[str, Mapping[int, float]],
     trusted: Sequence[bool | None],
     asked: str,
     k: int,
@@ -790,9 +830,8 @@ def _expect_retrieved(
     """The k nearest of the trusted passages within the cutoff are retrieved."""
     returned = learner.call("retrieve", learner.conn, asked, k, cutoff)
     expect.tuples(returned, {"id": int, "heading": str, "content": str}, "The result")
-    wanted = get_embedding(asked)[None]
-    distances = dict(zip([id for id, *_ in rows], find_metric("cosine").distances(wanted, vectors)[0].tolist()))
-    trust, passages = dict(zip(distances, trusted)), {row[0]: row for row in rows}
+    passages = {row[0]: row for row in rows}
+    trust, cosine = dict(zip(passages, trusted)), distances["cosine"]
     for id, *_ in returned:
         if id == rows[0][0]:
             raise expect.Wrong("The result holds the passage that repeats the question and is not trusted.")
@@ -800,16 +839,20 @@ def _expect_retrieved(
             raise expect.Wrong(
                 f"The result holds the passage {id}, whose trusted is {'NULL' if trust[id] is None else 'false'}."
             )
-        if id in distances and distances[id] > cutoff + 1e-6:
+        if id in cosine and cosine[id] > cutoff + 1e-6:
             raise expect.Wrong(
-                f"The result holds the passage {id} at a distance of {distances[id]:.3f}; the cutoff is "
+                f"The result holds the passage {id} at a distance of {cosine[id]:.3f}; the cutoff is "
                 f"{cutoff:.3f}, and it is a distance, no similarity."
             )
-    allowed = {id: distance for id, distance in distances.items() if trust[id] and distance <= cutoff}
+    allowed = {id: distance for id, distance in cosine.items() if trust[id] and distance <= cutoff}
     if not returned and allowed:
         raise expect.Wrong(
             f"The result is empty, although trusted passages are within the cutoff of {cutoff:.3f}. Is it taken for a "
             "similarity? Distances are small where texts are alike."
+        )
+    if cutoff in allowed.values() and len(returned) == len(allowed) - 1 < k:
+        raise expect.Wrong(
+            "The result lacks the passage whose distance equals the cutoff: what is at most as far away belongs to it."
         )
     if len(returned) < min(k, len(allowed)):
         raise expect.Wrong(
@@ -817,9 +860,8 @@ def _expect_retrieved(
             "count passages that are left out later?"
         )
     for metric, name in (("l2", "Euclidean distance"), ("inner_product", "inner product")):
-        others = dict(zip(distances, find_metric(metric).distances(wanted, vectors)[0].tolist()))
-        ranked = sorted(allowed, key=others.get)[:k]
-        if len(allowed) > 1 and [id for id, *_ in returned] == ranked != sorted(allowed, key=distances.get)[:k]:
+        ranked = sorted(allowed, key=distances[metric].get)[:k]
+        if len(allowed) > 1 and [id for id, *_ in returned] == ranked != sorted(allowed, key=cosine.get)[:k]:
             raise expect.Wrong(f"The result holds the nearest by {name}; cosine distance is asked for.")
     expect.has_length(returned, min(k, len(allowed)), "The result", "passages")
     expect.nearest([id for id, *_ in returned], allowed, k, "The result", tolerance=1e-5)
