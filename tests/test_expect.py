@@ -48,6 +48,8 @@ VALUES = [
     (expect.is_a, (3, int, "x"), ""),
     (expect.is_a, (True, int, "x"), "x should be an int; it is a bool."),
     (expect.is_a, (None, list, "x"), "x should be a list; it is None. Does the function end with a return?"),
+    (expect.is_a, ("7", (int, np.integer), "x"), "x should be an int; it is a str."),
+    (expect.is_a, (1, (bool, np.bool_), "x"), "x should be a bool; it is an int."),
     (expect.is_a, ([], (np.ndarray, str), "x"), "x should be a NumPy array or a str; it is a list."),
     (expect.has_length, ([1], 1, "x"), ""),
     (expect.has_length, ([1], 2, "x"), "x holds 1 items, which is too few."),

@@ -45,6 +45,11 @@ def wrong_answers(question):
     return module.WRONG_ANSWERS.get(question.name, {})
 
 
+def other_right_answers(question):
+    module = import_module(f"tests.wrong_answers.{question.name.split('.')[0]}")
+    return getattr(module, "OTHER_RIGHT_ANSWERS", {}).get(question.name, {})
+
+
 solved = cache(solution_code)
 
 
@@ -64,6 +69,12 @@ EACH_WRONG = [
     pytest.param(question, *answer, id=f"{question.name}: {label}")
     for question in QUESTIONS.values()
     for label, answer in wrong_answers(question).items()
+]
+
+EACH_OTHER_RIGHT = [
+    pytest.param(question, code, id=f"{question.name}: {label}")
+    for question in QUESTIONS.values()
+    for label, code in other_right_answers(question).items()
 ]
 
 
@@ -104,6 +115,12 @@ def test_a_wrong_answer_gets_its_own_message(question, code, words):
     outcome = outcome_of(question, namespace(question, code))
     assert outcome.state == "wrong"
     assert re.search(words, outcome.message), outcome.message
+
+
+@pytest.mark.parametrize("question, code", EACH_OTHER_RIGHT)
+def test_another_right_answer_passes(question, code):
+    outcome = outcome_of(question, namespace(question, code))
+    assert outcome.state == "passed", outcome.message
 
 
 @pytest.fixture(params=sorted({question.exercise for question in QUESTIONS.values()}))

@@ -29,7 +29,7 @@ def is_a(value: Any, kinds: type | tuple[type, ...], what: str) -> None:
     """The value is of one of these types (a bool is no int)."""
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        wanted = " or ".join(_a(kind) for kind in kinds)
+        wanted = " or ".join(dict.fromkeys(map(_a, kinds)))
         hint = " Does the function end with a return?" if value is None else ""
         raise Wrong(f"{what} should be {wanted}; it is {_a(type(value))}.{hint}")
 
@@ -423,5 +423,8 @@ def _first(wrong: np.ndarray) -> Any:
 def _a(kind: type) -> str:
     if kind is type(None):
         return "None"
-    name = "NumPy array" if kind is np.ndarray else kind.__name__
+    # NumPy's own numbers are accepted beside Python's, and need no name of their own.
+    name = {np.ndarray: "NumPy array", np.integer: "int", np.floating: "float", np.bool_: "bool"}.get(
+        kind, kind.__name__
+    )
     return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}"

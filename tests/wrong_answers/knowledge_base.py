@@ -181,6 +181,32 @@ def answer(
     return ANSWER.format(model=model, messages=messages, text=text, result=result)
 
 
+BUILD_PROMPT = "from pgv_helpers import build_prompt\n\ndef prompt(question, found):\n    return {result}\n"
+
+OTHER_RIGHT_ANSWERS = {
+    "knowledge_base.most_relevant": {
+        "sorted once more": search(order="embedding <=> %(vector)s, id").replace(
+            ".to_dict", ".sort_values(['distance', 'id']).to_dict"
+        ),
+    },
+    "knowledge_base.prompt": {
+        "the helper": BUILD_PROMPT.format(result="build_prompt(question, found)"),
+    },
+    "knowledge_base.cited": {
+        "several numbers in one pair of brackets": cited(
+            numbers=r"dict.fromkeys(int(number) for mark in re.findall(r'\[\d+(?:, *\d+)*\]', text) "
+            r"for number in re.findall(r'\d+', mark))"
+        ),
+    },
+    "knowledge_base.answer": {
+        "the helper's prompt": BUILD_PROMPT.format(result="build_prompt(question, found)") + answer(),
+        "the helper": "from pgv_helpers import answer_from\n\ndef answer(conn, question):\n"
+        "    found = most_relevant(conn, question)\n"
+        "    text = answer_from(question, found).text\n"
+        "    return text, *cited(text, found)\n",
+    },
+}
+
 WRONG_ANSWERS = {
     "knowledge_base.passages": {
         "too few": (passages("found[:49]"), "There are 49 passages; 50 or more are asked for"),
@@ -250,6 +276,14 @@ WRONG_ANSWERS = {
                 "Python. ' + passage['content'][:700]"
             ),
             r"Only \d+ of \d+ passages are among the three nearest to their own first sentence",
+        ),
+        "cut within words": (
+            passages(
+                "[{'title': 'part', 'content': text[place:place + 200], 'source': 'all'} "
+                "for place in range(0, 20000, 200)]",
+                change="text = ' '.join(passage['content'] for passage in found)",
+            ),
+            r"Words are cut in two, at least \d+ times: passages\(\)\[\d+\] ends with",
         ),
         "a window that moves a little": (
             passages(
@@ -423,6 +457,10 @@ WRONG_ANSWERS = {
             load().replace("title, content, source, embedding)", "title, source, content, embedding)"),
             "The table passages is wrong, at least for",
         ),
+        "the passages are too few": (
+            "def passages():\n    return []\n" + load(),
+            r"Your `load` is right so far; `passages\(\)` is not yet: There are 0 passages",
+        ),
         "half of them": (
             load().replace("rows = [", "rows = [][:0] + [").replace("vectors)]", "vectors)][::2]"),
             r"The table passages holds \d+ rows, which is too few",
@@ -443,7 +481,7 @@ WRONG_ANSWERS = {
         ),
         "ordered by Euclidean distance": (
             search(order="embedding <-> %(vector)s, id"),
-            "The result (is out of order|is not the nearest: something nearer is missing)",
+            "The result is (out of order|not the nearest).* Is it sorted by the distance that it returns",
         ),
         "the farthest": (search(order="distance DESC, id"), "The result (is out of order|is not the nearest)"),
         "rounded": (
@@ -465,10 +503,20 @@ WRONG_ANSWERS = {
             "A passage in the result has no 'source'; it has: id, title, content, distance",
         ),
         "texts cut for show": (search(content="left(content, 80) AS content"), "The content beside the id .* is not"),
-        "ties as they come": (search(order="distance"), "are equally near, and the smaller id comes first"),
+        "ties as they come": (
+            search(order="distance"),
+            r"are equally near, and the smaller id comes first|is as near as \d+ and has the smaller id, but is not",
+        ),
         "ties by the larger id": (
             search(order="distance, id DESC"),
-            "are equally near, and the smaller id comes first",
+            r"are equally near, and the smaller id comes first|is as near as \d+ and has the smaller id, but is not",
+        ),
+        "the id decides after the LIMIT": (
+            search(
+                order="embedding <=> %(vector)s, id DESC",
+                result=".sort_values(['distance', 'id']).to_dict('records')",
+            ),
+            r"\d+ is as near as \d+ and has the smaller id, but is not among the three: the id has to decide in the",
         ),
         "the function in place of the operator": (
             search(order="cosine_distance(embedding, %(vector)s), id"),
@@ -564,8 +612,8 @@ WRONG_ANSWERS = {
             update().replace("with conn, conn.cursor() as cur:", "with conn.cursor() as cur:"),
             "A transaction is still open",
         ),
-        "says nothing": (update(result="None"), "The result should be a bool or a bool.*; it is None"),
-        "how many": (update(result="cur.rowcount"), "The result should be a bool or a bool.*; it is an int"),
+        "says nothing": (update(result="None"), "The result should be a bool; it is None"),
+        "how many": (update(result="cur.rowcount"), "The result should be a bool; it is an int"),
         "no such passage is an error": (update(missing=""), "update raised TypeError: 'NoneType' object"),
         "always true": (
             update(missing="row = row or ['']"),
@@ -699,7 +747,10 @@ WRONG_ANSWERS = {
             cited(unknown="number for number in []"),
             r"\[\d+\] leads to no passage, and it is not reported",
         ),
-        "numbers as text": (cited(unknown="str(number)"), "Each number without a passage should be an int"),
+        "numbers as text": (
+            cited(unknown="str(number)"),
+            "Each number without a passage should be an int; it is a str",
+        ),
         "all that was found": (
             cited().replace("[found[number - 1] for number in numbers if 1 <= number <= len(found)]", "found"),
             "The result holds a passage that is not cited",
@@ -737,7 +788,19 @@ WRONG_ANSWERS = {
         ),
         "the first passage as the answer": (
             answer(text="found[0]['content'] + ' [1]'"),
-            r"The answer .* cites|No passage answers 'How many goals",
+            "The passage that says it was to be among the sources",
+        ),
+        "the nearest alone": (
+            answer(messages="prompt(question, found[:1])"),
+            "The passage that says it was to be among the sources",
+        ),
+        "two of the three": (
+            answer(messages="prompt(question, found[:2])"),
+            "The passage that says it was to be among the sources",
+        ),
+        "the farthest first": (
+            answer().replace("most_relevant(conn, question)", "most_relevant(conn, question)[::-1]"),
+            r"as source \d, which is not the place at which it was found: the nearest passage is source 1",
         ),
         "invented numbers dropped": (
             answer(result="text, cited(text, found)[0], []"),
