@@ -534,7 +534,7 @@ WRONG_ANSWERS = {
             "        found = query(conn, 'SELECT * FROM passages').set_index('id', drop=False)\n"
             "        found = found.loc[ids[rows[0]]].assign(distance=distances[0])\n"
             "        return found.to_dict('records')",
-            "The search does not use the index passages_nearest",
+            "The search does not use the index passages_nearest|and the smaller id comes first",
         ),
         "nothing for an empty question": (
             search(empty="if not question.strip(): return []"),
