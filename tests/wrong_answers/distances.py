@@ -365,7 +365,7 @@ WRONG_ANSWERS = {
         ),
         "divides by the largest": (
             normalise(f"UPDATE items SET embedding = {DIVIDED.format('max')} WHERE {NEEDED}"),
-            r"The vector of the row \d+ has the length 1\.\d+",
+            r"The vector of the row \d+ has the length \d+\.\d+",
         ),
         "all to one direction": (
             normalise(
