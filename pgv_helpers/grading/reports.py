@@ -106,7 +106,7 @@ def write_reports(marks: Sequence[Mark], out: Path, *, seed: int) -> list[Path]:
     Returns:
         the files.
     """
-    marks = sorted(marks, key=lambda mark: (mark.learner.casefold(), mark.learner, mark.lms_id, mark.exercise, mark.where))
+    marks = sorted(marks, key=lambda m: (m.learner.casefold(), m.learner, m.lms_id, m.exercise, m.where))
     learners = _learners(marks)
     exercises = _known_exercises(marks)
     reports = {
@@ -328,7 +328,7 @@ def _overview_page(marks: Sequence[Mark], learners: Sequence[Learner], exercises
 def _distribution(marks: Sequence[Mark]) -> list[int]:
     """How many marks have 0 points, 1 point … the maximum."""
     number = Counter(mark.points for mark in marks)
-    return [number[points] for points in range(marks[0].maximum + 1)] if marks else []
+    return [number[points] for points in range(max(marks[0].maximum, *number) + 1)] if marks else []
 
 
 def _hardest_first(outcomes: Iterable[Outcome]) -> list[QuestionResult]:
