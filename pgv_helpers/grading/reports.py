@@ -85,6 +85,7 @@ class QuestionResult:
 
     @property
     def number(self) -> int:
+        """How many submissions had the question."""
         return self.passed + self.wrong + self.unsolved
 
     @property
@@ -273,7 +274,7 @@ def _drawn(value: Any) -> Any:
 
 def _highlighted(code: str) -> str:
     """Python as HTML with classes."""
-    return highlight(visible(cut(code, LONGEST_CODE)), PythonLexer(stripnl=False), HtmlFormatter(nowrap=True))
+    return highlight(cut(visible(code), LONGEST_CODE), PythonLexer(stripnl=False), HtmlFormatter(nowrap=True))
 
 
 def _with_code(hint: str) -> str:
