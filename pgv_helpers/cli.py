@@ -2,11 +2,13 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape as _plain
 from rich.table import Table
 
 from pgv_helpers import settings
@@ -158,6 +160,33 @@ def reset_exercise(name: str) -> None:
     console.print(f"{restored.name} is as it was in the beginning.", markup=False)
     if kept:
         console.print(f"Your work was kept as exercises/{kept.name}.", markup=False)
+
+
+@app.command()
+def grade(
+    submissions: Annotated[Path, typer.Argument(help="A folder of notebooks, or a zip as an LMS exports it.")],
+    out: Annotated[Path, typer.Option(help="The folder for marks and feedback.")] = Path("grades"),
+    jobs: Annotated[int, typer.Option(help="How many at a time; 0 is one for each core.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="What the checks draw their inputs from.", min=0)] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
+    trusted: Annotated[bool, typer.Option("--trusted", help="Without a sandbox: run them as your own code.")] = False,
+    dask: Annotated[str, typer.Option(help="Address of a Dask scheduler to hand the work to.")] = "",
+) -> None:
+    """Grade a folder of submissions: marks, feedback for each learner, a page for the teacher."""
+    from pgv_helpers.grading.batch import grade_folder
+
+    marks = grade_folder(submissions, out, jobs=jobs, seed=seed, resume=resume, trusted=trusted, dask=dask)
+    table = Table("exercise", "graded", "mean", "full", "unreadable", "failed", "flagged", box=SIMPLE, pad_edge=False)
+    for exercise in sorted({mark.exercise for mark in marks}):
+        found = [mark for mark in marks if mark.exercise == exercise]
+        graded = [mark for mark in found if mark.status == "graded"]
+        mean = f"{sum(mark.points for mark in graded) / len(graded):.1f} of {graded[0].maximum}" if graded else ""
+        full = sum(mark.points == mark.maximum for mark in graded)
+        others = [sum(mark.status == status for mark in found) for status in ("unreadable", "failed")]
+        flagged = sum(bool(mark.tampering) for mark in found)
+        table.add_row(_plain(exercise), *map(str, [len(graded), mean, full, *others, flagged]))
+    console.print(table)
+    console.print(f"Marks: {out / 'marks.csv'}. For your eyes: {out / 'overview.html'}.", markup=False)
 
 
 @app.command()

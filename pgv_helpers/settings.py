@@ -73,6 +73,12 @@ def chat_model() -> str:
     return os.environ.get("PGV_CHAT_MODEL") or default
 
 
+def forget_models() -> None:
+    """From here on this process uses the offline models, whatever the environment says."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "PGV_EMBEDDING_MODEL", "PGV_CHAT_MODEL"):
+        os.environ.pop(name, None)
+
+
 def server_environment() -> dict[str, str]:
     """What the server's processes get to see of the environment: no keys, no `PG…` variables."""
     needed = ("PATH", "TZ", "SystemRoot", "TEMP", "TMP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")

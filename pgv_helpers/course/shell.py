@@ -64,7 +64,7 @@ def check_notebook(path: Path) -> tuple[list[Outcome], list[str]]:
     # What the kernel itself says belongs to no cell.
     with client.setup_kernel(stderr=subprocess.DEVNULL):
         for number, cell in enumerate(notebook.cells):
-            if cell.cell_type != "code" or _belongs_to_the_course(cell.source):
+            if cell.cell_type != "code" or belongs_to_the_course(cell.source):
                 continue
             name = f"Cell {number + 1} ({cell.source.strip().splitlines()[0][:40]})"
             if error := _execute(client, cell, number, name):
@@ -219,7 +219,7 @@ def _check_and_say_what_is_next(path: Path, console: Console) -> Outcome | None:
     return left[0]
 
 
-def _belongs_to_the_course(source: str) -> bool:
+def belongs_to_the_course(source: str) -> bool:
     """Whether a cell only checks, or asks for a hint, a solution or the progress."""
     lines = [line.strip() for line in source.strip().splitlines() if line.strip()]
     calls = ("hint(", "solution(", "progress(", "check(")
