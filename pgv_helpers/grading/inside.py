@@ -30,6 +30,7 @@ from pgv_helpers.grading import wire
 NEW_MOUNTS, NEW_IPC, NEW_USERS, NEW_PROCESSES = 0x00020000, 0x08000000, 0x10000000, 0x20000000
 NOBODY = 65534
 MOUNT_PLAIN = 2 | 4  # no setuid programs, no devices
+MOUNT_BIND = 4096 | 16384  # with what is mounted below
 PARENT_DEATH_SIGNAL, NO_NEW_PRIVILEGES, DUMPABLE = 1, 38, 4
 CAPABILITY_VERSION_3 = 0x20080522
 
@@ -137,7 +138,12 @@ def _enter_room(limits: dict) -> None:
     # The first process of the new namespace: with it all the others end.
     call("prctl", PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     size = f"size={limits['tmp_bytes']},mode=1777".encode()
+    in_tmp = {folder: os.open(folder, os.O_PATH) for folder in limits["in_tmp"]}
     call("mount", b"tmpfs", b"/tmp", b"tmpfs", MOUNT_PLAIN, size)
+    for folder, there in in_tmp.items():  # Python itself, where it lies in the /tmp that is covered now
+        os.makedirs(folder, exist_ok=True)
+        call("mount", f"/proc/self/fd/{there}".encode(), folder.encode(), None, MOUNT_BIND, None)
+        os.close(there)
     call("mount", b"tmpfs", b"/dev/shm", b"tmpfs", MOUNT_PLAIN, size)
     # Root's bubblewrap covers parts of /proc, and then no other may be mounted; that of the sandbox shows
     # no process but the warm one and this submission's.

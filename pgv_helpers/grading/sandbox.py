@@ -25,6 +25,8 @@ from pgv_helpers import settings
 from pgv_helpers.errors import CourseError
 from pgv_helpers.grading import wire
 
+HELPERS = Path(__file__).resolve().parents[1]
+
 START_SECONDS = 120
 """How long the warm process may take to import everything, on a cold disk."""
 
@@ -152,7 +154,10 @@ class Sandbox:
 
     def _start(self) -> None:
         self._control, theirs = socket.socketpair()
-        limits = asdict(self.limits) | {"folder": str(self.folder / "work")}
+        limits = asdict(self.limits) | {
+            "folder": str(self.folder / "work"),
+            "in_tmp": [folder for folder in _python_folders() if folder.startswith("/tmp/")],
+        }
         python = [sys.executable, "-s", "-m", "pgv_helpers.grading.inside", str(theirs.fileno()), self.mode]
         command = [*([] if self.mode == "trusted" else _bubblewrap(self.line)), *python, json.dumps(limits)]
         environment = {
@@ -293,6 +298,7 @@ def _bubblewrap(line: Path) -> list[str]:
     else:
         command += ["--unshare-user"]
     command += ["--die-with-parent", "--new-session", "--tmpfs", "/", "--proc", "/proc", "--dev", "/dev"]
+    command += ["--perms", "1777", "--tmpfs", "/tmp"]
     for folder in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
         if os.path.islink(folder):
             command += ["--symlink", os.readlink(folder), folder]
@@ -300,27 +306,19 @@ def _bubblewrap(line: Path) -> list[str]:
             command += ["--ro-bind", folder, folder]
     for file in ("/etc/ld.so.cache", "/etc/localtime", "/etc/fonts"):
         command += ["--ro-bind-try", file, file]
-    helpers = Path(__file__).resolve().parents[1]
-    folders = [sys.base_prefix, sys.prefix, sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(helpers)]
-    for folder in dict.fromkeys(folders):
+    for folder in _python_folders():
         if not folder.startswith("/usr/"):
             for parent in reversed(Path(folder).parents[:-1]):
                 command += ["--perms", "0755", "--dir", str(parent)]
             command += ["--ro-bind", folder, folder]
     # The checks and the hints stay with the grader.
     for folder in ("course/questions", "course/pristine"):
-        command += ["--tmpfs", str(helpers / folder)]
-    command += [
-        "--ro-bind",
-        str(line),
-        "/line",
-        "--perms",
-        "1777",
-        "--tmpfs",
-        "/tmp",
-        "--chdir",
-        str(helpers.parent),
-        "--remount-ro",
-        "/",
-    ]
+        command += ["--tmpfs", str(HELPERS / folder)]
+    command += ["--ro-bind", str(line), "/line", "--chdir", str(HELPERS.parent), "--remount-ro", "/"]
     return command
+
+
+def _python_folders() -> list[str]:
+    """Where Python, its packages and the helpers lie."""
+    places = [sys.base_prefix, sys.prefix, sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(HELPERS)]
+    return list(dict.fromkeys(places))
