@@ -5,6 +5,8 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -35,7 +37,7 @@ from pgv_helpers.grading.database import (
 )
 from pgv_helpers.grading.line import Line
 from pgv_helpers.grading.marks import Mark
-from pgv_helpers.grading.remote import RemoteLearner
+from pgv_helpers.grading.remote import MOST_MESSAGE, RemoteLearner
 from pgv_helpers.grading.reports import write_reports
 from pgv_helpers.grading.sandbox import Limits, Lost, NoSandbox, Room, Sandbox
 from pgv_helpers.grading.submissions import Place, Submission, answers, find_submissions, read
@@ -60,6 +62,7 @@ class Attempt:
         self.notes: dict[int, str] = {}
         self.left_out: set[int] = set()
         self.tampering: list[str] = []
+        self.deadline = time.monotonic() + sandbox.limits.seconds
 
     def prepare(self) -> None:
         """Enter a room and execute the notebook's cells, unless that was done."""
@@ -75,7 +78,7 @@ class Attempt:
     def _run_cells(self) -> bool:
         """Whether all cells were executed that are to be; a cell that ended the process is left out from now on."""
         limits = self.sandbox.limits
-        deadline = time.monotonic() + limits.seconds / 2
+        deadline = min(time.monotonic() + limits.seconds / 2, self.deadline)
         self.line.listen()
         try:
             for cell in self.submission.cells:
@@ -87,7 +90,7 @@ class Attempt:
                     continue
                 try:
                     request = {"do": "cell", "source": cell.source, "seconds": seconds}
-                    error = self.room.ask(request, seconds + 3).get("error", "")
+                    error = str(self.room.ask(request, seconds + 3).get("error", ""))[:MOST_MESSAGE]
                 except Lost as lost:
                     self.left_out.add(cell.number)
                     self.notes[cell.number] = f"Cell {cell.number} was left out: {lost}."
@@ -104,8 +107,12 @@ class Attempt:
         lost = Outcome(question.name, "wrong", question.points)
         with checked_schema(self.database) as (db, schema):
             try:
-                self.prepare()
-                return judge(question, RemoteLearner(self.room, self.line, db, schema), db, rng)
+                with _until(self.deadline):
+                    self.prepare()
+                    return judge(question, RemoteLearner(self.room, self.line, db, schema), db, rng)
+            except TimeIsUp:
+                self.leave()
+                lost.message = f"It was not checked to its end: all of it took {self.sandbox.limits.seconds} seconds."
             except Tampering as tampering:
                 self.tampering.append(f"{question.name}: {tampering}")
                 lost.message = str(tampering)
@@ -135,6 +142,32 @@ class Attempt:
         self.leave()
         self.line.close()
         self.tampering += [f"the database refused: {what}" for what in self.line.refused]
+
+
+class TimeIsUp(BaseException):
+    """A submission's time is up; no `Exception`, which a check may catch."""
+
+
+@contextmanager
+def _until(deadline: float) -> Iterator[None]:
+    """Raise TimeIsUp in the block at the deadline: what came back may be made to keep a check busy for ever.
+
+    It works by a signal, so without effect outside of the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def expire(number, frame):
+        raise TimeIsUp
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.01))
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def grade(submission: Submission, workplace: Workplace, seed: int, limits: Limits, trusted: bool) -> Mark:
@@ -235,7 +268,7 @@ def grade_folder(
     marks = {place: mark for place in places if (mark := keep.find(place))}
     left = [place for place in places if place not in marks]
     if left:
-        with workplace(database_url()) as where, _executor(jobs, dask, len(left)) as executor:
+        with workplace(database_url()) as where, _executor(jobs, dask, len(left), limits.memory_bytes) as executor:
             futures = {executor.submit(Job(place, where, seed, limits, trusted)): place for place in left}
             bar = tqdm(total=len(places), initial=len(marks), unit="notebook", desc="grading", smoothing=0.1)
             with bar, _stopped_at_once(executor, futures):
@@ -290,7 +323,7 @@ class Kept:
 
 
 @contextmanager
-def _executor(jobs: int, dask: str, work: int) -> Iterator[Executor]:
+def _executor(jobs: int, dask: str, work: int, most_bytes: int) -> Iterator[Executor]:
     """Processes of this machine, or the Dask cluster's."""
     if dask:
         with _dask_client(dask) as client:
@@ -299,13 +332,20 @@ def _executor(jobs: int, dask: str, work: int) -> Iterator[Executor]:
     # Spawned: a fork of this process would share its connections.
     context = multiprocessing.get_context("spawn")
     processes = min(jobs or os.cpu_count() or 1, work)
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_process) as executor:
+    with ProcessPoolExecutor(processes, context, initializer=_begin_process, initargs=(most_bytes,)) as executor:
         yield executor
 
 
-def _begin_process() -> None:
-    """Ctrl-C is the first process's business, which ends the others."""
+def _begin_process(most_bytes: int) -> None:
+    """Ctrl-C is the first process's business, which ends the others.
+
+    What a submission returns, or puts into its database, may be made to fill the memory of whoever looks at it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     settings.forget_models()
 
 
@@ -326,8 +366,9 @@ def _stopped_at_once(executor: Executor, futures: Iterable[Future]) -> Iterator[
     try:
         yield
     except BaseException:
-        for future in futures:
-            future.cancel()
-        for process in list((getattr(executor, "_processes", None) or {}).values()):
+        processes = list((getattr(executor, "_processes", None) or {}).values())
+        for process in processes:
             process.kill()
+        for future in [] if processes else futures:
+            future.cancel()
         raise

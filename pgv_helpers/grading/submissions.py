@@ -70,7 +70,7 @@ COPY_OF_EXERCISE = re.compile(rf"(?:{COPY}|[\s-]+\d{{1,2}}(?![^\W_]))+", re.I)
 COPY_OF_ANYTHING = re.compile(rf"{COPY}+$", re.I)
 COPY_OF = re.compile(r"^copy of\s+", re.I)
 
-MAGIC = re.compile(r"^(\s*)[%!].*", re.M)
+MAGIC = re.compile(r"^([ \t]*)[%!].*", re.M)
 MOST_PARSED = 200_000
 """How long a cell may be for its syntax to be looked at."""
 
@@ -298,7 +298,9 @@ def answers(cells: Sequence[Cell], questions: Sequence[Question]) -> dict[str, s
         names = defined_names(cell.source)
         if names is None:
             attempted |= {
-                name: place for name in wanted if re.search(rf"^\s*(?:async\s+)?def\s+{name}\b", cell.source, re.M)
+                name: place
+                for name in wanted
+                if re.search(rf"^[ \t]*(?:async[ \t]+)?def[ \t]+{name}\b", cell.source, re.M)
             }
         else:
             last |= dict.fromkeys(names & wanted, place)
