@@ -105,28 +105,28 @@ class Attempt:
     def grade(self, question: Question, rng: np.random.Generator) -> Outcome:
         """Check one question, in a schema of its own."""
         lost = Outcome(question.name, "wrong", question.points)
-        with checked_schema(self.database) as (db, schema):
-            try:
-                with _until(self.deadline):
-                    self.prepare()
-                    return judge(question, RemoteLearner(self.room, self.line, db, schema), db, rng)
-            except TimeIsUp:
-                self.leave()
-                lost.message = f"It was not checked to its end: all of it took {self.sandbox.limits.seconds} seconds."
-            except Tampering as tampering:
-                self.tampering.append(f"{question.name}: {tampering}")
-                lost.message = str(tampering)
-            except (Wrong, Lost) as wrong:
-                lost.message = str(wrong)
-            except (NoSandbox, ConnectionFailed, ServerError):
-                raise
-            except psycopg2.Error as error:
-                lost.message = f"The check could not look at the database: {str(error).splitlines()[0]}."
-            except Exception as error:
-                lost.message = (
-                    f"The check could not make sense of what came back ({type(error).__name__}: {error}). "
-                    "Does the function return what the question asks for?"
-                )
+        try:
+            with checked_schema(self.database) as (db, schema), _until(self.deadline):
+                self.prepare()
+                return judge(question, RemoteLearner(self.room, self.line, db, schema), db, rng)
+        except TimeIsUp:
+            self.leave()
+            lost.message = f"It was not checked to its end: all of it took {self.sandbox.limits.seconds} seconds."
+        except Tampering as tampering:
+            self.tampering.append(f"{question.name}: {tampering}")
+            lost.message = str(tampering)
+        except (Wrong, Lost) as wrong:
+            lost.message = str(wrong)
+        except (NoSandbox, ConnectionFailed, ServerError):
+            raise
+        except psycopg2.Error as error:
+            self.leave()  # with what it holds locked
+            lost.message = f"The check could not look at the database: {str(error).splitlines()[0]}."
+        except Exception as error:
+            lost.message = (
+                f"The check could not make sense of what came back ({type(error).__name__}: {error}). "
+                "Does the function return what the question asks for?"
+            )
         return lost
 
     def leave(self) -> None:

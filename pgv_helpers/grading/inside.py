@@ -80,6 +80,7 @@ def _warm_up() -> Any:
             __import__(f"pgv_helpers.{home}")
     sys.modules["pgv_helpers.course.notebook"] = _notebook_without_checks()
     shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
+    shell.enable_gui = lambda gui=None: None  # which `%matplotlib inline` calls
     shell.showtraceback = shell.showsyntaxerror = lambda *arguments, **options: None
     gc.collect()
     gc.freeze()
@@ -137,6 +138,7 @@ def _enter_room(limits: dict) -> None:
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    call("prctl", DUMPABLE, 0, 0, 0, 0)  # a submission must not trace the processes that wait for its end
     _go_on_in_a_child()
     # The first process of the new namespace: with it all the others end.
     call("prctl", PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
@@ -155,7 +157,6 @@ def _enter_room(limits: dict) -> None:
     call("prctl", NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     call("capset", header, (ctypes.c_uint32 * 6)())
-    call("prctl", DUMPABLE, 0, 0, 0, 0)  # or a submission could trace the first process, and make it outlive its parent
     _go_on_in_a_child()
     call("prctl", DUMPABLE, 1, 0, 0, 0)
 
@@ -213,8 +214,9 @@ class _Room:
             self.seen = []
             try:
                 frame = wire.encode(reply)
-            except wire.NotData as error:
-                frame = wire.encode({"wrong": f"What it returned is no answer: {error}."})
+            except Exception as error:  # by objects that only seem to be what they are
+                said = str(error) if isinstance(error, wire.NotData) else f"reading it raised {type(error).__name__}"
+                frame = wire.encode({"wrong": f"What it returned is no answer: {said}."})
             wire.send(self.line, frame)
 
     def do_enter(self, environment: dict, files: dict) -> dict:

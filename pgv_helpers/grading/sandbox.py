@@ -328,6 +328,7 @@ def _bubblewrap(line: Path) -> list[str]:
             command += ["--symlink", os.readlink(folder), folder]
         elif os.path.isdir(folder):
             command += ["--ro-bind", folder, folder]
+    command += ["--perms", "0755", "--dir", "/etc"]
     for file in ("/etc/ld.so.cache", "/etc/localtime", "/etc/fonts"):
         command += ["--ro-bind-try", file, file]
     for folder in _python_folders():
