@@ -73,7 +73,6 @@ def test_what_is_solved_earns_its_points_all_the_same(graded, name):
 
 
 TOLD = {
-    "signals": "os.kill",
     "a fork bomb": "os.fork",
     "a process that stays": "os.fork",
     "other people's files": "opened .*/solutions",
