@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -37,7 +38,7 @@ from pgv_helpers.grading.line import Line
 from pgv_helpers.grading.marks import Mark
 from pgv_helpers.grading.remote import RemoteLearner
 from pgv_helpers.grading.reports import write_reports
-from pgv_helpers.grading.sandbox import Limits, Lost, NoSandbox, Room, Sandbox
+from pgv_helpers.grading.sandbox import Limits, Lost, Mode, NoSandbox, Room, Sandbox
 from pgv_helpers.grading.submissions import Place, Submission, answers, find_submissions, read
 
 USUAL = Limits()
@@ -137,7 +138,7 @@ class Attempt:
         self.tampering += [f"the database refused: {what}" for what in self.line.refused]
 
 
-def grade(submission: Submission, workplace: Workplace, seed: int, limits: Limits, trusted: bool) -> Mark:
+def grade(submission: Submission, workplace: Workplace, seed: int, limits: Limits, mode: Mode) -> Mark:
     """The mark of one submission.
 
     The inputs of its checks are drawn from the seed, the learner's name and the question's, so that the
@@ -150,7 +151,7 @@ def grade(submission: Submission, workplace: Workplace, seed: int, limits: Limit
         return mark
     questions = questions_of(submission.exercise)
     with own_database(workplace) as database:
-        attempt = Attempt(submission, _sandbox(workplace, limits, trusted), workplace, database)
+        attempt = Attempt(submission, _sandbox(workplace, limits, mode), workplace, database)
         try:
             for question in questions:
                 rng = np.random.default_rng(_entropy(seed, submission.learner, question.name))
@@ -170,9 +171,9 @@ def _entropy(seed: int, *names: str) -> list[int]:
 
 
 @cache
-def _sandbox(workplace: Workplace, limits: Limits, trusted: bool) -> Sandbox:
+def _sandbox(workplace: Workplace, limits: Limits, mode: Mode) -> Sandbox:
     """The sandbox of this process, for as long as the batch goes on."""
-    return Sandbox(limits, workplace.prefix, trusted=trusted)
+    return Sandbox(limits, workplace.prefix, mode)
 
 
 # -- many submissions -------------------------------------------------------------------
@@ -186,11 +187,11 @@ class Job:
     workplace: Workplace
     seed: int
     limits: Limits
-    trusted: bool
+    mode: Mode
 
     def __call__(self) -> Mark:
         try:
-            return grade(read(self.place), self.workplace, self.seed, self.limits, self.trusted)
+            return grade(read(self.place), self.workplace, self.seed, self.limits, self.mode)
         except NoSandbox:
             raise
         except Exception as error:
@@ -225,6 +226,7 @@ def grade_folder(
     Raises:
         NothingHandedIn: there are no submissions.
         NoSandbox: this machine has no sandbox.
+        CourseError: a process was killed, or there is no Dask.
         ConnectionFailed: the server does not answer, or its role is no superuser.
     """
     places = find_submissions(root)
@@ -236,12 +238,15 @@ def grade_folder(
     left = [place for place in places if place not in marks]
     if left:
         with workplace(database_url()) as where, _executor(jobs, dask, len(left)) as executor:
-            futures = {executor.submit(Job(place, where, seed, limits, trusted)): place for place in left}
+            futures = {
+                executor.submit(Job(place, where, seed, limits, "trusted" if trusted else "rooms")): place
+                for place in left
+            }
             bar = tqdm(total=len(places), initial=len(marks), unit="notebook", desc="grading", smoothing=0.1)
             with bar, _stopped_at_once(executor, futures):
                 for future in as_completed(futures):
                     place = futures[future]
-                    marks[place] = keep.add(place, future.result())
+                    marks[place] = keep.add(place, _result(future))
                     bar.update()
     found = [marks[place] for place in places]
     write_reports(found, out, seed=seed)
@@ -318,6 +323,16 @@ def _dask_client(address: str):
         return Client(address, timeout=10)
     except OSError as error:
         raise CourseError(f"There is no Dask scheduler at {address} ({error}). `dask scheduler` starts one.") from error
+
+
+def _result(future: Future) -> Mark:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise CourseError(
+            "A process that graded was killed, most likely because memory ran out. Go on with fewer at a time: "
+            "the same command with --resume --jobs 1."
+        ) from None
 
 
 @contextmanager
