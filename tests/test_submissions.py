@@ -332,7 +332,7 @@ def test_names_in_a_zip_lead_nowhere(tmp_path):
 
 def test_a_notebook_in_a_zip_that_is_larger_than_the_limit(tmp_path):
     options = {"compression": zipfile.ZIP_DEFLATED}
-    bomb = zipped({"02_crud.ipynb": b" " * 3 * 2**20, "inner.zip": b" " * 3 * 2**20}, **options)
+    bomb = zipped({"02_crud.ipynb": b" " * 3 * 2**20, "inner.zip": os.urandom(3 * 2**20)}, **options)
     put(tmp_path, {"anna.zip": bomb, "bob/02_crud.ipynb": b" " * 3 * 2**20})
     places = find_submissions(tmp_path, most_bytes=2**20)
     found = {place.where: read(place, most_bytes=2**20).problem for place in places}
@@ -346,6 +346,21 @@ def test_a_zip_that_lies_about_its_sizes(tmp_path):
     data[place : place + 4] = (10).to_bytes(4, "little")
     put(tmp_path, {"anna.zip": bytes(data), "bob.zip": zipped(paths("02_crud.ipynb"))})
     assert problems(tmp_path)["anna.zip/02_crud.ipynb"].startswith("The zip is broken")
+
+
+@pytest.mark.parametrize(
+    "name", [" " * 60_000, "02" + "_" * 60_000, "- " * 30_000, "a_1" * 20_000, "a/" * 30_000 + "x"]
+)
+def test_names_that_would_keep_a_pattern_busy(tmp_path, name):
+    (tmp_path / "class.zip").write_bytes(zipped(paths(f"{name}.ipynb", f"02_crud/{name}.ipynb")))
+    assert len(find_submissions(tmp_path)) == 2
+
+
+def test_a_zip_that_grows_without_end_is_not_read(tmp_path):
+    inner = {f"{number}.zip": b"\0" * 2**23 for number in range(3)}
+    put(tmp_path, {"anna.zip": zipped(inner, compression=zipfile.ZIP_DEFLATED), "bob/02_crud.ipynb": None})
+    assert all("grows more than a zip does" in problem for problem in problems(tmp_path).values())
+    assert len(problems(tmp_path)) == 3
 
 
 def test_zips_that_cannot_be_opened_have_a_row_each(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ MOST_BYTES = 200 * 2**20
 MOST_CODE = 4 * 2**20
 """How many characters of code a notebook may hold."""
 
-MOST_VALUES = 20_000_000
+MOST_VALUES = 10_000_000
 """How many values the JSON of a notebook may hold: each takes memory, however little it takes in the file."""
 
 MOST_MEMBERS = 50_000
@@ -50,6 +50,9 @@ DEEPEST_ZIP = 2
 
 MOST_FILE_BYTES, MOST_FILES = 20 * 2**20, 200
 """How much may lie beside a notebook for its code to read."""
+
+MOST_GROWTH = 100
+"""How many times its size a zip within a zip may take: it is compressed already."""
 
 LONGEST_NAME = 200
 
@@ -433,6 +436,8 @@ def _in_zip(zipped: Entry, file: BinaryIO, most_bytes: int) -> Iterator[Entry]:
                     yield entry
                     continue
                 try:
+                    if info.file_size > MOST_GROWTH * info.compress_size + 2**20:
+                        raise Unreadable("It is a zip that grows more than a zip does. Have the notebook handed in.")
                     inner = _member(archive, info.filename, most_bytes)
                 except Unreadable as error:
                     yield replace(entry, problem=str(error))
@@ -452,7 +457,8 @@ def _parts(info: zipfile.ZipInfo) -> tuple[str, ...]:
         except UnicodeError:
             pass
     names = re.split(r"[/\\]", re.sub(r"^[A-Za-z]:", "", name))
-    return tuple(part for part in names if part.strip() not in ("", ".", ".."))
+    # Cut to what a file system takes: matching patterns takes the square of a name's length.
+    return tuple(part[:200] + part[200:][-50:] for part in names if part.strip() not in ("", ".", ".."))
 
 
 def _modified(info: zipfile.ZipInfo) -> float:
@@ -470,14 +476,28 @@ def _passed_over(name: str) -> bool:
 @contextmanager
 def _zip(file: BinaryIO) -> Iterator[zipfile.ZipFile]:
     """Open a zip; whatever is wrong with it is raised as Unreadable."""
+    with _told(), zipfile.ZipFile(file) as archive:
+        if len(archive.infolist()) > MOST_MEMBERS:
+            raise Unreadable(
+                f"The zip holds {len(archive.infolist()):,} files, more than the {MOST_MEMBERS:,} that are "
+                "looked at. Have the notebook handed in by itself."
+            )
+        yield archive
+
+
+@lru_cache(maxsize=1)
+def _outer_zip(path: Path, modified: int, process: int) -> zipfile.ZipFile:
+    """A zip on the disk, kept open: to read the list of a whole class for each notebook takes longer than the rest.
+
+    A process that was forked has its own, since both would move one place in the file.
+    """
+    return zipfile.ZipFile(path)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
     try:
-        with zipfile.ZipFile(file) as archive:
-            if len(archive.infolist()) > MOST_MEMBERS:
-                raise Unreadable(
-                    f"The zip holds {len(archive.infolist()):,} files, more than the {MOST_MEMBERS:,} that are "
-                    "looked at. Have the notebook handed in by itself."
-                )
-            yield archive
+        yield
     except BROKEN as error:
         raise Unreadable(f"The zip is broken ({error or type(error).__name__}). Have it handed in again.") from None
 
@@ -508,7 +528,7 @@ def _contents(entries: Sequence[Entry], most_bytes: int) -> list[bytes]:
     found = []
     opened = archive = None
     try:
-        with ExitStack() as stack:
+        with _told(), ExitStack() as stack:
             for entry in entries:
                 if not entry.members:
                     with entry.path.open("rb") as file:
@@ -520,7 +540,7 @@ def _contents(entries: Sequence[Entry], most_bytes: int) -> list[bytes]:
                 *outer, member = entry.members
                 if opened != (entry.path, outer):
                     stack.close()
-                    archive = stack.enter_context(_zip(stack.enter_context(entry.path.open("rb"))))
+                    archive = _outer_zip(entry.path, entry.path.stat().st_mtime_ns, os.getpid())
                     for name in outer:
                         inner = io.BytesIO(_member(archive, name, MOST_BYTES))
                         archive = stack.enter_context(_zip(inner))
