@@ -196,6 +196,13 @@ def test_a_zip_of_the_whole_folder(tmp_path):
     assert not problems(tmp_path)
 
 
+def test_the_only_learner(tmp_path):
+    put(tmp_path, {"eva/work.zip": zipped(paths("02_crud.ipynb"))})
+    assert graded(tmp_path) == [("eva", "02_crud")]
+    put(tmp_path, paths("eva/07_rag/notebook.ipynb"))
+    assert graded(tmp_path) == [("eva", "02_crud"), ("eva", "07_rag")]
+
+
 def test_what_systems_leave_behind_is_passed_over(tmp_path):
     left = ["anna/.ipynb_checkpoints/02_crud-checkpoint.ipynb", "__MACOSX/anna/._02_crud.ipynb", "anna/._02_crud.ipynb"]
     put(tmp_path, paths("anna/02_crud.ipynb", *left, "anna/.venv/lib/07_rag.ipynb") | {"anna/.DS_Store": b"\0"})

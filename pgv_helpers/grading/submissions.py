@@ -178,7 +178,8 @@ def find_submissions(root: Path, *, most_bytes: int = MOST_BYTES) -> list[Place]
     learner, with the notebooks at any depth (so nbgrader's `submitted/` as well);
     a flat folder of notebooks whose names hold the exercise and the learner; a
     folder for each exercise with a notebook for each learner; and the exports of
-    Canvas and Moodle. Learners may have handed in zips of their own.
+    Canvas and Moodle. Learners may have handed in zips of their own. A folder that
+    is the only one, and holds folders, is taken for one around those of the learners.
 
     What cannot be graded has a row too, with its `problem`: one for each notebook
     that is not the newest, for each zip that cannot be opened, and for whoever
@@ -636,7 +637,8 @@ def _wraps(top: str, inner: list[tuple[str, ...]]) -> bool:
         return True
     notebooks = [path for path in inner if NOTEBOOK.search(path[-1])]
     if not any(len(path) == 1 for path in notebooks):
-        return any(not _is_exercise(path[0]) for path in notebooks)
+        folders = {path[0] for path in notebooks if not _is_exercise(path[0])}
+        return len(folders) > 1 or any(not ZIP.search(folder) for folder in folders)
     learners = defaultdict(set)
     for name in (path[0] for path in notebooks if len(path) == 1):
         exercise, learner, _ = _split(_stem(name))
