@@ -41,6 +41,11 @@ from pgv_helpers.grading.reports import write_reports
 from pgv_helpers.grading.sandbox import Limits, Lost, Mode, NoSandbox, Room, Sandbox
 from pgv_helpers.grading.submissions import Place, Submission, answers, find_submissions, read
 
+
+class Interrupted(CourseError):
+    """The teacher stopped a run."""
+
+
 USUAL = Limits()
 
 MOST_RESTARTS = 3
@@ -291,7 +296,8 @@ class Kept:
         return self.folder / f"{hashlib.sha256(repr(place.entry.parts).encode()).hexdigest()[:24]}.json"
 
     def _of(self, place: Place) -> list:
-        return [self.seed, place.learner, place.exercise, place.entry.size, place.entry.modified]
+        beside = [[name, entry.size, entry.modified] for name, entry in place.beside]
+        return [self.seed, place.learner, place.exercise, place.problem, place.entry.size, place.entry.modified, beside]
 
 
 @contextmanager
@@ -340,9 +346,13 @@ def _stopped_at_once(executor: Executor, futures: Iterable[Future]) -> Iterator[
     """When the block is left by an error or Ctrl-C, what is being graded is given up."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         for future in futures:
             future.cancel()
         for process in list((getattr(executor, "_processes", None) or {}).values()):
             process.kill()
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(
+                "Interrupted. What was graded is kept: `pgv grade … --resume` with the same folders goes on from there."
+            ) from None
         raise
