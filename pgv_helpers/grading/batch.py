@@ -307,8 +307,9 @@ def _executor(jobs: int, dask: str, work: int) -> Iterator[Executor]:
         with _dask_client(dask) as client:
             yield client.get_executor(pure=False)
         return
-    # Spawned: a fork of this process would share its connections.
-    context = multiprocessing.get_context("spawn")
+    # Not forked from this process, whose connections they would share, but from one that has imported this file.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     processes = min(jobs or os.cpu_count() or 1, work)
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_process) as executor:
         yield executor
@@ -326,7 +327,7 @@ def _dask_client(address: str):
     except ImportError:
         raise CourseError("--dask needs Dask: pip install 'dask[distributed]'") from None
     try:
-        return Client(address, timeout=10)
+        return Client(address, timeout=5)
     except OSError as error:
         raise CourseError(f"There is no Dask scheduler at {address} ({error}). `dask scheduler` starts one.") from error
 
