@@ -34,7 +34,7 @@ def test_numbers_that_json_has_no_word_for():
     assert (inf, minus) == (math.inf, -math.inf) and math.isnan(nan)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int8", "uint64", "bool", "complex64", "<U3", ">i4"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "uint64", "bool", "complex64", "<U3", ">i4"])
 def test_an_array_arrives_bit_for_bit_and_can_be_changed(dtype):
     value = np.arange(12).reshape(3, 4).astype(dtype)[:, ::2]
     arrived = decode(encode({"x": [value, value.T]}))["x"]
@@ -100,7 +100,7 @@ def test_what_is_too_large_or_too_deep_is_not_sent(monkeypatch):
     with pytest.raises(NotData, match="nest|recursion|written down"):
         encode(deep)
     monkeypatch.setattr(wire, "MOST_BYTES", 1000)
-    with pytest.raises(NotData, match="MB are the most"):
+    with pytest.raises(NotData, match="it takes more than"):
         encode(np.zeros(1000))
 
 

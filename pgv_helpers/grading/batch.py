@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -39,8 +40,13 @@ from pgv_helpers.grading.line import Line
 from pgv_helpers.grading.marks import Mark
 from pgv_helpers.grading.remote import MOST_MESSAGE, RemoteLearner
 from pgv_helpers.grading.reports import write_reports
-from pgv_helpers.grading.sandbox import Limits, Lost, NoSandbox, Room, Sandbox
+from pgv_helpers.grading.sandbox import Limits, Lost, Mode, NoSandbox, Room, Sandbox
 from pgv_helpers.grading.submissions import Place, Submission, answers, find_submissions, read
+
+
+class Interrupted(CourseError):
+    """The teacher stopped a run."""
+
 
 USUAL = Limits()
 
@@ -170,7 +176,7 @@ def _until(deadline: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
 
 
-def grade(submission: Submission, workplace: Workplace, seed: int, limits: Limits, trusted: bool) -> Mark:
+def grade(submission: Submission, workplace: Workplace, seed: int, limits: Limits, mode: Mode) -> Mark:
     """The mark of one submission.
 
     The inputs of its checks are drawn from the seed, the learner's name and the question's, so that the
@@ -183,7 +189,7 @@ def grade(submission: Submission, workplace: Workplace, seed: int, limits: Limit
         return mark
     questions = questions_of(submission.exercise)
     with own_database(workplace) as database:
-        attempt = Attempt(submission, _sandbox(workplace, limits, trusted), workplace, database)
+        attempt = Attempt(submission, _sandbox(workplace, limits, mode), workplace, database)
         try:
             for question in questions:
                 rng = np.random.default_rng(_entropy(seed, submission.learner, question.name))
@@ -203,9 +209,9 @@ def _entropy(seed: int, *names: str) -> list[int]:
 
 
 @cache
-def _sandbox(workplace: Workplace, limits: Limits, trusted: bool) -> Sandbox:
+def _sandbox(workplace: Workplace, limits: Limits, mode: Mode) -> Sandbox:
     """The sandbox of this process, for as long as the batch goes on."""
-    return Sandbox(limits, workplace.prefix, trusted=trusted)
+    return Sandbox(limits, workplace.prefix, mode)
 
 
 # -- many submissions -------------------------------------------------------------------
@@ -219,11 +225,11 @@ class Job:
     workplace: Workplace
     seed: int
     limits: Limits
-    trusted: bool
+    mode: Mode
 
     def __call__(self) -> Mark:
         try:
-            return grade(read(self.place), self.workplace, self.seed, self.limits, self.trusted)
+            return grade(read(self.place), self.workplace, self.seed, self.limits, self.mode)
         except NoSandbox:
             raise
         except Exception as error:
@@ -258,6 +264,7 @@ def grade_folder(
     Raises:
         NothingHandedIn: there are no submissions.
         NoSandbox: this machine has no sandbox.
+        CourseError: a process was killed, or there is no Dask.
         ConnectionFailed: the server does not answer, or its role is no superuser.
     """
     places = find_submissions(root)
@@ -269,12 +276,15 @@ def grade_folder(
     left = [place for place in places if place not in marks]
     if left:
         with workplace(database_url()) as where, _executor(jobs, dask, len(left), limits.memory_bytes) as executor:
-            futures = {executor.submit(Job(place, where, seed, limits, trusted)): place for place in left}
+            futures = {
+                executor.submit(Job(place, where, seed, limits, "trusted" if trusted else "rooms")): place
+                for place in left
+            }
             bar = tqdm(total=len(places), initial=len(marks), unit="notebook", desc="grading", smoothing=0.1)
             with bar, _stopped_at_once(executor, futures):
                 for future in as_completed(futures):
                     place = futures[future]
-                    marks[place] = keep.add(place, future.result())
+                    marks[place] = keep.add(place, _result(future))
                     bar.update()
     found = [marks[place] for place in places]
     write_reports(found, out, seed=seed)
@@ -319,7 +329,8 @@ class Kept:
         return self.folder / f"{hashlib.sha256(repr(place.entry.parts).encode()).hexdigest()[:24]}.json"
 
     def _of(self, place: Place) -> list:
-        return [self.seed, place.learner, place.exercise, place.entry.size, place.entry.modified]
+        beside = [[name, entry.size, entry.modified] for name, entry in place.beside]
+        return [self.seed, place.learner, place.exercise, place.problem, place.entry.size, place.entry.modified, beside]
 
 
 @contextmanager
@@ -329,8 +340,9 @@ def _executor(jobs: int, dask: str, work: int, most_bytes: int) -> Iterator[Exec
         with _dask_client(dask) as client:
             yield client.get_executor(pure=False)
         return
-    # Spawned: a fork of this process would share its connections.
-    context = multiprocessing.get_context("spawn")
+    # Not forked from this process, whose connections they would share, but from one that has imported this file.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     processes = min(jobs or os.cpu_count() or 1, work)
     with ProcessPoolExecutor(processes, context, initializer=_begin_process, initargs=(most_bytes,)) as executor:
         yield executor
@@ -355,9 +367,19 @@ def _dask_client(address: str):
     except ImportError:
         raise CourseError("--dask needs Dask: pip install 'dask[distributed]'") from None
     try:
-        return Client(address, timeout=10)
+        return Client(address, timeout=5)
     except OSError as error:
         raise CourseError(f"There is no Dask scheduler at {address} ({error}). `dask scheduler` starts one.") from error
+
+
+def _result(future: Future) -> Mark:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise CourseError(
+            "A process that graded was killed, most likely because memory ran out. Go on with fewer at a time: "
+            "the same command with --resume --jobs 1."
+        ) from None
 
 
 @contextmanager
@@ -365,10 +387,14 @@ def _stopped_at_once(executor: Executor, futures: Iterable[Future]) -> Iterator[
     """When the block is left by an error or Ctrl-C, what is being graded is given up."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         processes = list((getattr(executor, "_processes", None) or {}).values())
         for process in processes:
             process.kill()
         for future in [] if processes else futures:
             future.cancel()
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(
+                "Interrupted. What was graded is kept: `pgv grade … --resume` with the same folders goes on from there."
+            ) from None
         raise

@@ -17,7 +17,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -26,6 +26,8 @@ from pgv_helpers.errors import CourseError
 from pgv_helpers.grading import wire
 
 HELPERS = Path(__file__).resolve().parents[1]
+
+Mode = Literal["rooms", "single", "trusted"]
 
 START_SECONDS = 120
 """How long the warm process may take to import everything, on a cold disk."""
@@ -74,18 +76,19 @@ class Sandbox:
 
     Args:
         name: what its folder in /tmp begins with.
-        trusted: run without a sandbox, as the user who grades.
+        mode: "rooms", from which it goes over to "single" where the system allows no rooms; or "trusted",
+            without a sandbox, as the user who grades. See `inside.py`.
 
     Raises:
         NoSandbox: this machine has none; what to install or to say.
     """
 
-    def __init__(self, limits: Limits, name: str, *, trusted: bool = False):
+    def __init__(self, limits: Limits, name: str, mode: Mode = "rooms"):
         self.limits = limits
         self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir="/tmp"))  # a socket's path is to be short
         self.folder.chmod(0o711)
         (self.folder / "line").mkdir(mode=0o755)
-        self.mode = "trusted" if trusted else "rooms"
+        self.mode = mode
         self._process: subprocess.Popen | None = None
         self._control: socket.socket | None = None
         try:

@@ -15,18 +15,19 @@ import json
 import os
 import re
 import stat
+import struct
 import time
 import unicodedata
 import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files as package_files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from pgv_helpers.course.question import Question, all_questions
@@ -38,7 +39,7 @@ MOST_BYTES = 200 * 2**20
 MOST_CODE = 4 * 2**20
 """How many characters of code a notebook may hold."""
 
-MOST_VALUES = 20_000_000
+MOST_VALUES = 10_000_000
 """How many values the JSON of a notebook may hold: each takes memory, however little it takes in the file."""
 
 MOST_MEMBERS = 50_000
@@ -50,6 +51,9 @@ DEEPEST_ZIP = 2
 MOST_FILE_BYTES, MOST_FILES = 20 * 2**20, 200
 """How much may lie beside a notebook for its code to read."""
 
+MOST_GROWTH = 100
+"""How many times its size a zip within a zip may take: it is compressed already."""
+
 LONGEST_NAME = 200
 
 NOTEBOOK = re.compile(r"\.ipynb(\.txt|\.json)?$", re.I)  # some browsers add an ending of their own
@@ -58,8 +62,8 @@ PASSED_OVER = {"__MACOSX", "__pycache__", "node_modules", "site-packages", "Thum
 
 # Two numbers that begin with a year and a month are a date, and no ids.
 CANVAS = re.compile(
-    r"(?P<name>\w+?)(?:_late)?_(?!(?:19|20)\d\d_(?:0?[1-9]|1[0-2])_)(?P<id>\d+)_"
-    r"(?:(?P<upload>\d+)_(?P<file>.+)|(?:text|link)\.html)",
+    r"(?P<name>\w+?)(?:_late)?_(?!(?:19|20)\d\d_(?:0?[1-9]|1[0-2])_)(?P<id>[1-9]\d*)_"
+    r"(?:(?P<upload>[1-9]\d*)_(?P<file>.+)|(?:text|link)\.html)",
     re.I,
 )
 CANVAS_ANONYMOUS = re.compile(r"(?:LATE_)?(?P<name>anon_[^\W_]+)_(?P<upload>\d+)_(?P<file>.+)")
@@ -174,7 +178,8 @@ def find_submissions(root: Path, *, most_bytes: int = MOST_BYTES) -> list[Place]
     learner, with the notebooks at any depth (so nbgrader's `submitted/` as well);
     a flat folder of notebooks whose names hold the exercise and the learner; a
     folder for each exercise with a notebook for each learner; and the exports of
-    Canvas and Moodle. Learners may have handed in zips of their own.
+    Canvas and Moodle. Learners may have handed in zips of their own. A folder that
+    is the only one, and holds folders, is taken for one around those of the learners.
 
     What cannot be graded has a row too, with its `problem`: one for each notebook
     that is not the newest, for each zip that cannot be opened, and for whoever
@@ -189,13 +194,13 @@ def find_submissions(root: Path, *, most_bytes: int = MOST_BYTES) -> list[Place]
     """
     root = Path(root).absolute()
     found = sorted(_entries(root, most_bytes), key=lambda entry: entry.parts)
-    if not found:
-        raise NothingHandedIn(f"There are no notebooks in {root}. Name the folder or the zip with the submissions.")
-    owned = _named_apart(_owned(found, ZIP.sub("", root.name) if root.is_dir() or ZIP.search(root.name) else ""))
+    owned = _named_apart(_owned(found, root.name if root.is_dir() else root.parent.name))
     by_learner: dict[tuple[str, str], list[_Owned]] = defaultdict(list)
     for item in owned:
         by_learner[item.learner, item.lms_id].append(item)
     places = [place for items in by_learner.values() for place in _places(items)]
+    if not places:
+        raise NothingHandedIn(f"There are no notebooks in {root}. Name the folder or the zip with the submissions.")
     return sorted(places, key=lambda place: (place.learner.casefold(), place.learner, place.exercise, place.where))
 
 
@@ -233,7 +238,7 @@ def code_cells(data: bytes) -> tuple[Cell, ...]:
     Raises:
         Unreadable: when it is no notebook, or one that cannot be graded.
     """
-    if not data.strip():
+    if not data or data.isspace():
         raise Unreadable("The file is empty. Have the notebook handed in again.")
     # Counted before parsing: a file of "[],[],[],…" takes twenty times its size in memory.
     if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
@@ -242,7 +247,7 @@ def code_cells(data: bytes) -> tuple[Cell, ...]:
         notebook = json.loads(data)
     except RecursionError:
         raise Unreadable(
-            "Its JSON is nested so deeply that it cannot be read. No Jupyter writes such a file."
+            "Its JSON is nested too deeply to be read. Have it saved in Jupyter and handed in again."
         ) from None
     except ValueError as error:
         said = getattr(error, "msg", "its text is not UTF-8" if isinstance(error, UnicodeError) else str(error))
@@ -289,33 +294,33 @@ def answers(cells: Sequence[Cell], questions: Sequence[Question]) -> dict[str, s
     answer a question they stand in their order; a question without an answer has "".
     """
     wanted = {name for question in questions for name in functions_of(question)}
-    last: dict[str, int] = {}
+    found: dict[str, list[int]] = {}
     # A definition that Python cannot read counts only where there is no other: it never came into being.
-    attempted: dict[str, int] = {}
+    attempted: dict[str, list[int]] = {}
     for place, cell in enumerate(cells):
         if not any(name in cell.source for name in wanted):
             continue
-        names = defined_names(cell.source)
-        if names is None:
-            attempted |= {
-                name: place
-                for name in wanted
-                if re.search(rf"^[ \t]*(?:async[ \t]+)?def[ \t]+{name}\b", cell.source, re.M)
-            }
-        else:
-            last |= dict.fromkeys(names & wanted, place)
-    found = attempted | last
+        definitions = _definitions(cell.source)
+        if definitions is None:
+            said = set(re.findall(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", cell.source, re.M))
+            attempted |= {name: [place] for name in said & wanted}
+            continue
+        functions, others = definitions
+        found |= {name: [place] for name in functions & wanted}
+        for name in (others - functions) & wanted:  # a decorated or renamed one is told with its function
+            found.setdefault(name, []).append(place)
+    found = attempted | found
     return {
         question.name: "\n\n\n".join(
             cells[place].source.strip("\n")
-            for place in sorted({found[name] for name in functions_of(question) if name in found})
+            for place in sorted({place for name in functions_of(question) for place in found.get(name, [])})
         )
         for question in questions
     }
 
 
-def defined_names(source: str) -> set[str] | None:
-    """The global names that a cell defines as functions, classes or values; None where it is no Python.
+def _definitions(source: str) -> tuple[set[str], set[str]] | None:
+    """The global names that a cell binds to functions, and to anything else; None where it is no Python.
 
     Lines of IPython's own (`%%time`, `!pip`) are passed over.
     """
@@ -329,17 +334,21 @@ def defined_names(source: str) -> set[str] | None:
             continue
     else:
         return None
-    names = set()
+    functions, others = set(), set()
     while todo:
         node = todo.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.add(node.name)  # and what stands within it is no global name
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            functions.add(node.name)  # and what stands within it is no global name
+        elif isinstance(node, ast.ClassDef):
+            others.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            others |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+            others |= {target.id for target in targets if isinstance(target, ast.Name)}
         elif isinstance(node, (ast.stmt, ast.ExceptHandler, ast.match_case)):
             todo += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)]
-    return names
+    return functions, others
 
 
 def cleaned(name: str) -> str:
@@ -428,6 +437,8 @@ def _in_zip(zipped: Entry, file: BinaryIO, most_bytes: int) -> Iterator[Entry]:
                     yield entry
                     continue
                 try:
+                    if info.file_size > MOST_GROWTH * info.compress_size + 2**20:
+                        raise Unreadable("It is a zip that grows more than a zip does. Have the notebook handed in.")
                     inner = _member(archive, info.filename, most_bytes)
                 except Unreadable as error:
                     yield replace(entry, problem=str(error))
@@ -447,7 +458,8 @@ def _parts(info: zipfile.ZipInfo) -> tuple[str, ...]:
         except UnicodeError:
             pass
     names = re.split(r"[/\\]", re.sub(r"^[A-Za-z]:", "", name))
-    return tuple(part for part in names if part.strip() not in ("", ".", ".."))
+    # Cut to what a file system takes: matching patterns takes the square of a name's length.
+    return tuple(part[:200] + part[200:][-50:] for part in names if part.strip() not in ("", ".", ".."))
 
 
 def _modified(info: zipfile.ZipInfo) -> float:
@@ -465,16 +477,35 @@ def _passed_over(name: str) -> bool:
 @contextmanager
 def _zip(file: BinaryIO) -> Iterator[zipfile.ZipFile]:
     """Open a zip; whatever is wrong with it is raised as Unreadable."""
+    with _told(), zipfile.ZipFile(file) as archive:
+        if len(archive.infolist()) > MOST_MEMBERS:
+            raise Unreadable(
+                f"The zip holds {len(archive.infolist()):,} files, more than the {MOST_MEMBERS:,} that are "
+                "looked at. Have the notebook handed in by itself."
+            )
+        yield archive
+
+
+@lru_cache(maxsize=1)
+def _outer_zip(path: Path, modified: int, process: int) -> zipfile.ZipFile:
+    """A zip on the disk, kept open: to read the list of a whole class for each notebook takes longer than the rest.
+
+    A process that was forked has its own, since both would move one place in the file.
+    """
+    return zipfile.ZipFile(path)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
     try:
-        with zipfile.ZipFile(file) as archive:
-            if len(archive.infolist()) > MOST_MEMBERS:
-                raise Unreadable(
-                    f"The zip holds {len(archive.infolist()):,} files, more than the {MOST_MEMBERS:,} that are "
-                    "looked at. Have the notebook handed in by itself."
-                )
-            yield archive
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+        yield
+    except BROKEN as error:
         raise Unreadable(f"The zip is broken ({error or type(error).__name__}). Have it handed in again.") from None
+
+
+BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error)
+BROKEN += (EOFError, RuntimeError, ValueError, KeyError, OverflowError)
+"""What zipfile raises for a zip that is not as it should be."""
 
 
 def _member(archive: zipfile.ZipFile, name: str, most_bytes: int) -> bytes:
@@ -496,25 +527,28 @@ def _member(archive: zipfile.ZipFile, name: str, most_bytes: int) -> bytes:
 def _contents(entries: Sequence[Entry], most_bytes: int) -> list[bytes]:
     """What these files hold; each may have most_bytes, and a zip is opened once for neighbours."""
     found = []
-    opened, archive = None, None
-    for entry in entries:
-        try:
-            if not entry.members:
-                with entry.path.open("rb") as file:
-                    data = file.read(most_bytes + 1)
-                if len(data) > most_bytes:
-                    raise Unreadable(_too_large(max(entry.size, len(data)), most_bytes))
-            else:
-                if opened != (entry.path, entry.members[:-1]):
-                    opened, archive = (entry.path, entry.members[:-1]), entry.path.open("rb")
-                    for member in entry.members[:-1]:
-                        with archive, _zip(archive) as outer:
-                            archive = io.BytesIO(_member(outer, member, MOST_BYTES))
-                with _zip(archive) as zipped:
-                    data = _member(zipped, entry.members[-1], most_bytes)
-        except OSError as error:
-            raise Unreadable(_cannot_be_opened(error)) from None
-        found.append(data)
+    opened = archive = None
+    try:
+        with _told(), ExitStack() as stack:
+            for entry in entries:
+                if not entry.members:
+                    with entry.path.open("rb") as file:
+                        data = file.read(most_bytes + 1)
+                    if len(data) > most_bytes:
+                        raise Unreadable(_too_large(max(entry.size, len(data)), most_bytes))
+                    found.append(data)
+                    continue
+                *outer, member = entry.members
+                if opened != (entry.path, outer):
+                    stack.close()
+                    archive = _outer_zip(entry.path, entry.path.stat().st_mtime_ns, os.getpid())
+                    for name in outer:
+                        inner = io.BytesIO(_member(archive, name, MOST_BYTES))
+                        archive = stack.enter_context(_zip(inner))
+                    opened = (entry.path, outer)
+                found.append(_member(archive, member, most_bytes))
+    except OSError as error:
+        raise Unreadable(_cannot_be_opened(error)) from None
     return found
 
 
@@ -557,52 +591,56 @@ class _Owned:
 
 
 def _owned(found: list[Entry], base: str) -> list[_Owned]:
-    """Whose each file is, and for which exercise."""
-    depth, entries = _unwrapped(found)
+    """Whose each file is, and for which exercise; `base` is the name of the folder they lie in."""
     owned = []
-    for entry in entries:
-        outer = ZIP.sub("", entry.parts[depth - 1]) if depth else base or entry.path.parent.name
-        owned.append(_owner(entry, entry.parts[depth:], outer))
-    # A notebook in a flat folder whose name holds no exercise: the folder is one learner's, or the name is a learner's.
-    is_ones_own = any(item.inner is None and item.exercise and not item.written for item in owned)
-    for place, item in enumerate(owned):
-        if not item.written:
-            outer = ZIP.sub("", item.entry.parts[depth - 1]) if depth else base or item.entry.path.parent.name
-            is_outer = item.exercise or is_ones_own
-            owned[place] = replace(item, written=outer if is_outer else _stem(item.entry.parts[-1]))
-    return owned
+    for entry, depth in _unwrapped(found):
+        around = [base, *(ZIP.sub("", part) for part in entry.parts[:depth])]
+        # Exports are called after the assignment.
+        hint = next((exercise for part in reversed(around) if (exercise := _split(part)[0])), "")
+        item = _owner(entry, entry.parts[depth:], hint)
+        if item.written:
+            owned.append((item, around[-1]))
+        elif entry.is_notebook or entry.problem:
+            owned.append((replace(item, written=around[-1]), around[-1]))
+    # A notebook without an exercise in its name, beside one that is called as the exercise: both are one learner's.
+    ones_own = {outer for item, outer in owned if item.inner is None and item.exercise and item.written == outer}
+    return [
+        replace(item, written=outer) if item.inner is None and not item.exercise and outer in ones_own else item
+        for item, outer in owned
+    ]
 
 
-def _unwrapped(entries: list[Entry]) -> tuple[int, list[Entry]]:
-    """How many folders and zips lie around what the learners handed in, and the files therein.
+def _unwrapped(entries: list[Entry]) -> list[tuple[Entry, int]]:
+    """The files, and how many folders and zips lie around what the learners handed in.
 
     A learner may name files as another learner's are called, so only a wrapping
     that lies around everything is taken off: no folder is opened for what is in it.
     """
-    depth = 0
+    depth, wrapped = 0, entries
+    others: list[tuple[Entry, int]] = []
     while True:
-        counted = [entry for entry in entries if len(entry.parts) > depth + 1 or entry.is_notebook or entry.problem]
-        tops = {entry.parts[depth] for entry in counted}
+        tops = {entry.parts[depth] for entry in wrapped if entry.is_notebook or entry.problem}
         if "submitted" in tops:  # nbgrader's course, with source/ and release/ beside it
-            counted = [entry for entry in counted if entry.parts[depth] == "submitted"]
-            tops = {"submitted"}
-        inner = [entry.parts[depth + 1 :] for entry in counted]
-        if not counted or not all(inner) or any(map(_lms, tops)):
-            return depth, entries
-        if not all(_lms(path[0]) for path in inner) and (len(tops) > 1 or not _wraps(*tops, inner)):
-            return depth, entries
-        depth, entries = depth + 1, counted
+            wrapped, others, tops = [entry for entry in wrapped if entry.parts[depth] == "submitted"], [], {"submitted"}
+        within = [entry for entry in wrapped if entry.parts[depth] in tops]
+        inner = [entry.parts[depth + 1 :] for entry in within]
+        is_wrapping = tops and all(inner) and not any(map(_lms, tops))
+        if not is_wrapping or not (all(_lms(path[0]) for path in inner) or len(tops) == 1 and _wraps(*tops, inner)):
+            return others + [(entry, depth) for entry in wrapped]
+        others += [(entry, depth) for entry in wrapped if entry.parts[depth] not in tops]
+        depth, wrapped = depth + 1, within
 
 
 def _wraps(top: str, inner: list[tuple[str, ...]]) -> bool:
     """Whether the only folder there is holds a class, and is no learner's own."""
     if ZIP.search(top) or top == "submitted":
         return True
-    flat = [path[0] for path in inner if len(path) == 1]
-    if not flat:
-        return any(_split(path[0])[:2] != (_split(path[0])[0], "") for path in inner)
+    notebooks = [path for path in inner if NOTEBOOK.search(path[-1])]
+    if not any(len(path) == 1 for path in notebooks):
+        folders = {path[0] for path in notebooks if not _is_exercise(path[0])}
+        return len(folders) > 1 or any(not ZIP.search(folder) for folder in folders)
     learners = defaultdict(set)
-    for name in filter(NOTEBOOK.search, flat):
+    for name in (path[0] for path in notebooks if len(path) == 1):
         exercise, learner, _ = _split(_stem(name))
         learners[exercise].add(learner)
     return any(exercise and len(names - {""}) > 1 for exercise, names in learners.items())
@@ -613,7 +651,7 @@ def _lms(name: str) -> re.Match | None:
     return MOODLE.fullmatch(name) or CANVAS.fullmatch(name) or CANVAS_ANONYMOUS.fullmatch(name)
 
 
-def _owner(entry: Entry, path: tuple[str, ...], outer: str, hint: str = "") -> _Owned:
+def _owner(entry: Entry, path: tuple[str, ...], hint: str) -> _Owned:
     """Read off a path whose a file is; the outermost name decides, for within it the learner chose the names."""
     first, *rest = path
     if match := _lms(first):
@@ -621,16 +659,14 @@ def _owner(entry: Entry, path: tuple[str, ...], outer: str, hint: str = "") -> _
         inner = (*filter(None, [named.get("file")]), *rest) or (first,)
         exercise, is_named, version = _exercise(inner, hint)
         upload = int(named.get("upload") or 0)
-        return _Owned(
-            entry, match["name"], exercise, is_named, named.get("id") or "", upload, version, inner
-        )  # fmt: skip
+        return _Owned(entry, match["name"], exercise, is_named, named.get("id") or "", upload, version, inner)
     exercise, left, version = _split(ZIP.sub("", first) if rest else _stem(first))
     if not rest:
         if exercise or not hint:
             return _Owned(entry, left, exercise, bool(exercise), version=version)
         return _Owned(entry, COPY_OF_ANYTHING.sub("", _stem(first)), hint, False)
     if exercise and not left:
-        return _owner(entry, tuple(rest), outer, exercise)
+        return _owner(entry, tuple(rest), exercise)
     named_by, is_named, version = _exercise(tuple(rest), exercise or hint)
     return _Owned(entry, left or ZIP.sub("", first), named_by, is_named, version=version, inner=tuple(rest))
 
@@ -640,17 +676,26 @@ def _exercise(path: tuple[str, ...], hint: str) -> tuple[str, bool, int]:
     exercise, _, version = _split(_stem(path[-1]))
     if exercise:
         return exercise, True, version
-    folders = [_split(ZIP.sub("", folder)) for folder in reversed(path[:-1])]
-    return next((exercise for exercise, left, _ in folders if exercise and not left), hint), False, 0
+    return (
+        next((_split(ZIP.sub("", folder))[0] for folder in reversed(path[:-1]) if _is_exercise(folder)), hint),
+        False,
+        0,
+    )
+
+
+def _is_exercise(folder: str) -> bool:
+    exercise, left, _ = _split(ZIP.sub("", folder))
+    return bool(exercise and not left)
 
 
 def _stem(name: str) -> str:
     return NOTEBOOK.sub("", name) if NOTEBOOK.search(name) else os.path.splitext(name)[0]
 
 
-@cache
+@lru_cache
 def _split(name: str) -> tuple[str, str, int]:
     """The exercise within a name ("" for none), what else stands there, and which copy it is."""
+    name = name[:300]  # a zip may hold names of any length
     match = _known_exercises().search(name)
     if not match:
         return "", name, 0
@@ -727,15 +772,13 @@ def _places(items: list[_Owned]) -> Iterator[Place]:
             )  # fmt: skip
             yield _place(item, problem, () if problem else _beside(item, items))
     reported = set(notebooks)
-    for item in sorted(items, key=_is_unlike_an_answer):
+    for item in sorted(items, key=lambda item: (not item.entry.problem, not _is_like_an_answer(item))):
         if item.entry.problem:
+            reported.add(item.exercise)
             yield _place(item, item.entry.problem)
         elif item.entry.is_notebook or item.exercise in reported:
             continue
-        elif item.exercise and (item.inner is not None or item.written != item.learner or item.is_named):
-            reported.add(item.exercise)
-            yield _place(item, _no_notebook(item))
-        elif item.inner is not None and not notebooks and not reported:
+        elif item.exercise and (item.is_named or _is_like_an_answer(item)) or item.inner is not None and not reported:
             reported.add(item.exercise)
             yield _place(item, _no_notebook(item))
 
@@ -745,8 +788,8 @@ def _newness(item: _Owned) -> tuple:
     return item.is_named, item.upload, item.entry.modified // 60, item.version, item.entry.modified, item.entry.parts
 
 
-def _is_unlike_an_answer(item: _Owned) -> bool:
-    return not item.entry.parts[-1].lower().endswith((".py", ".html", ".pdf"))
+def _is_like_an_answer(item: _Owned) -> bool:
+    return item.entry.parts[-1].lower().endswith((".py", ".html", ".pdf"))
 
 
 def _place(item: _Owned, problem: str = "", beside: tuple = ()) -> Place:
@@ -771,13 +814,20 @@ def _beside(notebook: _Owned, items: list[_Owned]) -> tuple[tuple[str, Entry], .
     if notebook.inner is None:
         return ()
     folder = notebook.inner[:-1]
-    return tuple(
-        ("/".join(item.inner[len(folder) :]), item.entry)
+    found = {
+        "/".join(item.inner[len(folder) :]): item.entry
         for item in items
         if item.inner is not None
         and item.inner[: len(folder)] == folder
         and not item.entry.is_notebook
         and not item.entry.problem
+    }
+    # In a zip, a file and a folder may have one name; and names may be such that no system takes them.
+    return tuple(
+        (name, entry)
+        for name, entry in found.items()
+        if not any(str(parent) in found for parent in PurePosixPath(name).parents)
+        and not any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name)
     )
 
 

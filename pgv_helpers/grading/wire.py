@@ -56,10 +56,18 @@ def encode(value: Any, special: Callable[[Any], Any] = lambda value: None) -> by
         NotData: it is larger than MOST_BYTES, or nested too deeply.
     """
     buffers: list[bytes] = []
+    spent = 0
+
+    def spend(size: int) -> None:
+        nonlocal spent
+        spent += size
+        if spent > MOST_BYTES:
+            raise NotData(f"it takes more than {MOST_BYTES / 2**20:.0f} MB")
 
     def array(values: np.ndarray) -> dict:
         if values.dtype.kind not in NUMBERS:
             return {"objects": list(values.shape)}
+        spend(values.nbytes)
         begin = sum(map(len, buffers))
         buffers.append(np.ascontiguousarray(values).tobytes())
         return {"array": [values.dtype.str, list(values.shape), begin]}
@@ -69,6 +77,7 @@ def encode(value: Any, special: Callable[[Any], Any] = lambda value: None) -> by
         return [str(values.dtype), array(plain) if plain.dtype.kind in "biuf" else [form(item) for item in values]]
 
     def form(value: Any) -> Any:
+        spend(len(value) if isinstance(value, str) else 1)
         if (meaning := special(value)) is not None:
             return meaning
         if isinstance(value, np.generic):
@@ -110,10 +119,10 @@ def encode(value: Any, special: Callable[[Any], Any] = lambda value: None) -> by
         raise NotData(f"it cannot be written down: {error}") from None
     if _values(text) > MOST_VALUES:
         raise NotData(f"it holds more than {MOST_VALUES:,} values")
-    size = len(text) + sum(map(len, buffers))
-    if size > MOST_BYTES:
-        raise NotData(f"it takes {size / 2**20:,.0f} MB, and {MOST_BYTES / 2**20:.0f} MB are the most")
-    return b"".join([LENGTHS.pack(len(text), size - len(text)), text, *buffers])
+    rest = sum(map(len, buffers))
+    if len(text) + rest > MOST_BYTES:
+        raise NotData(f"it takes more than {MOST_BYTES / 2**20:.0f} MB")
+    return b"".join([LENGTHS.pack(len(text), rest), text, *buffers])
 
 
 def decode(frame: bytes, special: Callable[[str, Any], Any] = lambda kind, value: None) -> Any:
