@@ -320,6 +320,15 @@ held[::4096] = b'a' * 2**19
 time.sleep(1000)
 """
     ),
+    "memory that is nobody's": probing(
+        """
+attempt("a file in memory", lambda: os.memfd_create("here"))
+attempt("shared memory", lambda: libc.shmget(0, 2**30, 0o1600) >= 0)
+attempt("io_uring", lambda: succeeds(425, 8, ctypes.create_string_buffer(120)))
+attempt("bpf", lambda: succeeds(321 if os.uname().machine == "x86_64" else 280, 0, 0, 0))
+attempt("keys", lambda: succeeds(248 if os.uname().machine == "x86_64" else 217, b"user", b"a", b"b", 1, -2))
+"""
+    ),
     "files without end": probing(
         """
 number = 0
