@@ -3,6 +3,7 @@
 import re
 import secrets
 import socket
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from pgv_helpers.course.question import questions_of
 from pgv_helpers.db import database_url
-from pgv_helpers.grading.batch import grade_folder
+from pgv_helpers.grading.batch import TimeIsUp, _until, grade_folder
 from pgv_helpers.settings import COURSE_DIR
 from tests.hostile import Hostile, earned, grade_batch
 from tests.hostile.process import ENDS, LIES, NOTEBOOKS, PIPES, READS
@@ -128,6 +129,13 @@ def test_learners_may_be_called_anything(tmp_path):
     assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {"out"}
     for path in (tmp_path / "a").rglob("*.html"):
         assert "<script" not in path.read_text(encoding="utf-8") and path.stem.isascii()
+
+
+def test_a_check_that_what_came_back_keeps_busy_is_given_up():
+    began = time.monotonic()
+    with pytest.raises(TimeIsUp), _until(began + 0.2):
+        re.search("(a*)*b", "a" * 50)
+    assert time.monotonic() - began < 5
 
 
 def test_without_a_sandbox_a_solved_notebook_has_full_marks_and_leaves_no_process(tmp_path):

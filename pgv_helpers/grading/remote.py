@@ -110,13 +110,13 @@ class RemoteLearner:
                 return {"function": len(functions) - 1}
             return None
 
-        deadline = time.monotonic() + self.room.sandbox.limits.call_seconds + GRACE_SECONDS
+        began, seconds = time.monotonic(), self.room.sandbox.limits.call_seconds + GRACE_SECONDS
         self.line.listen()
         try:
-            reply = self.room.ask(request, deadline - time.monotonic(), special)
+            reply = self.room.ask(request, seconds, special, began)
             while "function" in reply:
                 answer = _answer(functions, reply, raised)
-                reply = self.room.ask(answer, deadline - time.monotonic())
+                reply = self.room.ask(answer, seconds, began=began)
         except Lost as lost:
             raise Wrong(f"{function} could not be checked to its end: {lost}.") from None
         finally:

@@ -217,35 +217,40 @@ class Room:
         self.lost = ""
         self._looked = time.monotonic()
 
-    def ask(self, request: dict, seconds: float, special: Any = lambda value: None) -> dict:
+    def ask(
+        self, request: dict, seconds: float, special: Any = lambda value: None, began: float | None = None
+    ) -> dict:
         """Send a request and wait for the reply.
+
+        Args:
+            began: when the seconds began, by time.monotonic(); now by default.
 
         Raises:
             Lost: no reply came, or what came was none.
         """
-        deadline = time.monotonic() + seconds
-        self._send(request, special, deadline)
-        return self._receive(deadline)
+        deadline = (time.monotonic() if began is None else began) + seconds
+        self._send(request, special, deadline, seconds)
+        return self._receive(deadline, seconds)
 
     def receive(self, seconds: float) -> dict:
         """Wait for a message, as `ask` does for the reply."""
-        return self._receive(time.monotonic() + seconds)
+        return self._receive(time.monotonic() + seconds, seconds)
 
-    def _send(self, message: dict, special: Any, deadline: float) -> None:
+    def _send(self, message: dict, special: Any, deadline: float, seconds: float) -> None:
         if self.lost:
             raise Lost(self.lost)
         frame = wire.encode(message, special)
-        if (seconds := deadline - time.monotonic()) <= 0:
-            self._lose("it did not end in time, and could not be interrupted")
+        if (left := deadline - time.monotonic()) <= 0:
+            self._lose(f"it did not end within {seconds:.0f} seconds, and could not be interrupted")
         try:
-            self.pipe.settimeout(seconds)
+            self.pipe.settimeout(left)
             wire.send(self.pipe, frame)
         except TimeoutError:
             self._lose("it does not listen any more")
         except OSError:
             self._lose("it ended the process that it runs in")
 
-    def _receive(self, deadline: float) -> dict:
+    def _receive(self, deadline: float, seconds: float) -> dict:
         """The next message, of a dictionary."""
         if self.lost:
             raise Lost(self.lost)
@@ -253,7 +258,7 @@ class Room:
         try:
             while not arrived:
                 if time.monotonic() > deadline:
-                    self._lose("it did not end in time, and could not be interrupted")
+                    self._lose(f"it did not end within {seconds:.0f} seconds, and could not be interrupted")
                 self.pipe.settimeout(LOOK_SECONDS)
                 with contextlib.suppress(TimeoutError):
                     self.pipe.recv(1, socket.MSG_PEEK)
