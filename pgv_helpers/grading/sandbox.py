@@ -217,9 +217,7 @@ class Room:
         self.lost = ""
         self._looked = time.monotonic()
 
-    def ask(
-        self, request: dict, seconds: float, special: Any = lambda value: None, began: float | None = None
-    ) -> dict:
+    def ask(self, request: dict, seconds: float, special: Any = lambda value: None, began: float | None = None) -> dict:
         """Send a request and wait for the reply.
 
         Args:
