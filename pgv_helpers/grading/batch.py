@@ -11,7 +11,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_complet
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from pgv_helpers import settings
 from pgv_helpers.course.judge import judge
+from pgv_helpers.course.learner import TimeIsUp, time_limit
 from pgv_helpers.course.question import Question, questions_of
 from pgv_helpers.course.shell import belongs_to_the_course
 from pgv_helpers.course.verdict import Outcome, Wrong
@@ -32,6 +33,7 @@ from pgv_helpers.grading.database import (
     checked_schema,
     end_sessions,
     own_database,
+    too_much,
     workplace,
 )
 from pgv_helpers.grading.line import Line
@@ -75,6 +77,7 @@ class Attempt:
             self.leave()
             environment = {"PGV_DATABASE_URL": self.database.url(self.sandbox.line_inside)}
             self.room = self.sandbox.enter(environment, dict(self.submission.files))
+            self.room.too_much = partial(too_much, self.workplace, self.database)
             if self._run_cells():
                 return
 
@@ -102,30 +105,38 @@ class Attempt:
                     self.notes[cell.number] = f"Cell {cell.number} failed: {error}"
                 self.room.lost = ""  # of a cell that took long nothing is half sent
         finally:
-            self.line.hold()
+            if self.line.hold():
+                end_sessions(self.workplace, self.database)
         return True
 
     def grade(self, question: Question, rng: np.random.Generator) -> Outcome:
         """Check one question, in a schema of its own."""
         lost = Outcome(question.name, "wrong", question.points)
-        with checked_schema(self.database) as (db, schema):
-            try:
+        seconds = self.sandbox.limits.question_seconds
+        try:
+            with time_limit(seconds), checked_schema(self.database) as (db, schema):
                 self.prepare()
                 return judge(question, RemoteLearner(self.room, self.line, db, schema), db, rng)
-            except Tampering as tampering:
-                self.tampering.append(f"{question.name}: {tampering}")
-                lost.message = str(tampering)
-            except (Wrong, Lost) as wrong:
-                lost.message = str(wrong)
-            except (NoSandbox, ConnectionFailed, ServerError):
-                raise
-            except psycopg2.Error as error:
-                lost.message = f"The check could not look at the database: {str(error).splitlines()[0]}."
-            except Exception as error:
-                lost.message = (
-                    f"The check could not make sense of what came back ({type(error).__name__}: {error}). "
-                    "Does the function return what the question asks for?"
-                )
+        except TimeIsUp:  # what the check looks at may be made to take long
+            lost.message = f"The check did not come to its end within {seconds:g} seconds."
+            self.room.lost = self.room.lost or "its process was ended with the check"
+        except Tampering as tampering:
+            self.tampering.append(f"{question.name}: {tampering}")
+            lost.message = str(tampering)
+        except (Wrong, Lost) as wrong:
+            lost.message = str(wrong)
+        except (NoSandbox, ConnectionFailed, ServerError):
+            raise
+        except psycopg2.Error as error:
+            lost.message = f"The check could not look at the database: {str(error).splitlines()[0]}."
+        except Exception as error:
+            lost.message = (
+                f"The check could not make sense of what came back ({type(error).__name__}: {error}). "
+                "Does the function return what the question asks for?"
+            )
+        finally:
+            if self.room and self.room.lost:
+                self.leave()
         return lost
 
     def leave(self) -> None:

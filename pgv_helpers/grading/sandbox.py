@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +47,7 @@ class Limits:
     Attributes:
         call_seconds: one call of a function.
         cell_seconds: one cell.
+        question_seconds: the check of one question, with all its calls.
         seconds: all of its computing.
         memory_bytes: of all its processes together.
         process_bytes: of one process.
@@ -54,6 +56,7 @@ class Limits:
 
     call_seconds: float = 10
     cell_seconds: float = 60
+    question_seconds: float = 180
     seconds: int = 600
     memory_bytes: int = 4 * 2**30
     process_bytes: int = 3 * 2**30
@@ -205,6 +208,7 @@ class Room:
         self.pipe = pipe
         self.seen: list[str] = []
         self.lost = ""
+        self.too_much: Callable[[], str] = lambda: ""  # what it uses too much of elsewhere, if anything
 
     def ask(self, request: dict, seconds: float, special: Any = lambda value: None) -> dict:
         """Send a request and wait for the reply.
@@ -243,6 +247,8 @@ class Room:
                 except TimeoutError:
                     if self.sandbox.memory() > self.sandbox.limits.memory_bytes:
                         self._lose(f"it used more than {self.sandbox.limits.memory_bytes / 2**30:.3g} GB of memory")
+                    if what := self.too_much():
+                        self._lose(what)
                     if time.monotonic() > deadline:
                         self._lose(f"it did not end within {seconds:.0f} seconds, and could not be interrupted")
             self.pipe.settimeout(max(deadline - time.monotonic(), 5))
