@@ -77,7 +77,7 @@ class Attempt:
             self.leave()
             environment = {"PGV_DATABASE_URL": self.database.url(self.sandbox.line_inside)}
             self.room = self.sandbox.enter(environment, dict(self.submission.files))
-            self.room.too_much = partial(too_much, self.workplace, self.database)
+            self.room.too_much = partial(too_much, self.workplace, self.database, self.sandbox.limits.database_bytes)
             if self._run_cells():
                 return
 

@@ -28,9 +28,6 @@ from pgv_helpers.db import query, work_in
 from pgv_helpers.errors import ConnectionFailed
 from pgv_helpers.search import count_words_body
 
-MOST_BYTES = 2 * 2**30
-"""How large a submission's database may get."""
-
 CONNECTION_LIMIT = 30
 MOST_LOCKS = 2000
 """How many locks a submission may hold; PostgreSQL has room for a few thousand, for all databases together."""
@@ -289,7 +286,7 @@ def checked_schema(database: Database) -> Iterator[tuple[Connection, str]]:
         db.close()
 
 
-def too_much(workplace: Workplace, database: Database) -> str:
+def too_much(workplace: Workplace, database: Database, most_bytes: int) -> str:
     """What the submission has too much of in the database, if anything: bytes, or locks."""
     statement = """
         SELECT pg_database_size(oid) AS bytes, (SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -300,8 +297,8 @@ def too_much(workplace: Workplace, database: Database) -> str:
         held = query(admin, statement, [database.role, database.name]).iloc[0]
     finally:
         admin.close()
-    if held.bytes > MOST_BYTES:
-        return f"its database grew to {held.bytes / 2**30:.1f} GB, and {MOST_BYTES / 2**30:.3g} GB are the most"
+    if held.bytes > most_bytes:
+        return f"its database grew to {held.bytes / 2**20:,.0f} MB, and {most_bytes / 2**20:,.0f} MB are the most"
     if held.locks > MOST_LOCKS:
         return f"it held {held.locks} locks in the database, and {MOST_LOCKS} are the most"
     return ""

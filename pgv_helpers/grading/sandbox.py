@@ -52,6 +52,7 @@ class Limits:
         memory_bytes: of all its processes together.
         process_bytes: of one process.
         tmp_bytes: of its files.
+        database_bytes: of its database.
     """
 
     call_seconds: float = 10
@@ -64,6 +65,7 @@ class Limits:
     open_files: int = 256
     file_bytes: int = 100 * 2**20
     tmp_bytes: int = 256 * 2**20
+    database_bytes: int = 2 * 2**30
 
 
 class Sandbox:
