@@ -18,7 +18,7 @@ from typing import Any
 
 from psycopg2.extensions import parse_dsn
 
-from pgv_helpers.course.learner import CREATE_INDEX, Statement
+from pgv_helpers.course.learner import CREATE_INDEX, SET_IN_SESSION, Statement
 from pgv_helpers.errors import ConnectionFailed
 
 TLS_REQUEST, GSS_REQUEST, CANCEL_REQUEST = 80877103, 80877104, 80877102
@@ -35,7 +35,6 @@ MOST_LOGIN = 10_000
 """The largest message of a login."""
 MOST_REFUSALS = 20
 """How many refusals are remembered."""
-SET_IN_SESSION = "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'"
 IDLE, FAILED = b"I", b"E"
 
 
@@ -56,6 +55,7 @@ class _Sent:
     text: str | None = None
     status: str = ""
     failed: bool = False
+    rows: int = 0
     set_before: dict[str, str] = field(default_factory=dict)
 
 
@@ -351,6 +351,8 @@ class Line:
                 self._observe(session, kind, body)
                 session.client.write(header + body)
             else:
+                if kind == b"D" and session.sent:
+                    session.sent[0].rows += 1
                 session.client.write(header)
                 while left > 0:
                     if not (some := await answers.read(min(left, 2**20))):
@@ -383,12 +385,17 @@ class Line:
             ended = sent.popleft()
             if kind == b"C":
                 ended.status = _status(body)
-                self._record(ended)
+            elif kind == b"s":  # it gave as many rows as it was to give, and there may be more
+                command = (ended.text.split(None, 1) or [""])[0].upper()
+                ended.status = f"{'SELECT' if command == 'WITH' else command} {ended.rows}"
+            self._record(ended)
         elif sent and kind == b"C":
             sent[0].status = _status(body)
 
     def _record(self, sent: _Sent) -> None:
-        if sent.text is None or sent.text.strip().rstrip(";").upper() in ("BEGIN", "COMMIT", "ROLLBACK"):
+        if sent.text is None or sent.text == SET_IN_SESSION:
+            return
+        if sent.text[:20].strip().rstrip(";").upper() in ("BEGIN", "COMMIT", "ROLLBACK"):
             return
         if len(self.statements) < MOST_STATEMENTS:
             self.statements.append(Statement(sent.text, "" if sent.failed else sent.status, sent.set_before))

@@ -196,7 +196,7 @@ LINE = Hostile(
         """
 def raw():
     line = socket.socket(socket.AF_UNIX)
-    line.settimeout(1)
+    line.settimeout(0.1)
     line.connect(parse_dsn(URL)["host"] + "/.s.PGSQL.5432")
     return line
 
