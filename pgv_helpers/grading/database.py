@@ -98,7 +98,7 @@ code of the learner's run when the checker reads or writes a table. The triggers
 """
 
 ROLE_SETTINGS = """
-    SELECT FROM pg_catalog.pg_db_role_setting JOIN pg_catalog.pg_roles ON pg_roles.oid = setrole
+    SELECT 1 FROM pg_catalog.pg_db_role_setting JOIN pg_catalog.pg_roles ON pg_roles.oid = setrole
     WHERE rolname = session_user"""
 
 SESSION = """
@@ -320,7 +320,8 @@ def _admin(server: str) -> Connection:
 
 
 def _make_template(admin: Connection, workplace: Workplace) -> None:
-    query(admin, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(workplace.template)))
+    for statement in ("CREATE DATABASE {}", "REVOKE ALL ON DATABASE {} FROM PUBLIC"):
+        query(admin, sql.SQL(statement).format(sql.Identifier(workplace.template)))
     inside = _admin(make_dsn(workplace.server, dbname=workplace.template))
     try:
         query(inside, "CREATE EXTENSION vector SCHEMA public; CREATE EXTENSION pg_trgm SCHEMA public")

@@ -395,7 +395,7 @@ class Line:
     def _record(self, sent: _Sent) -> None:
         if sent.text is None or sent.text == SET_IN_SESSION:
             return
-        if sent.text[:20].strip().rstrip(";").upper() in ("BEGIN", "COMMIT", "ROLLBACK"):
+        if len(sent.text) < 20 and sent.text.strip().rstrip(";").upper() in ("BEGIN", "COMMIT", "ROLLBACK"):
             return
         if len(self.statements) < MOST_STATEMENTS:
             self.statements.append(Statement(sent.text, "" if sent.failed else sent.status, sent.set_before))
