@@ -1,4 +1,4 @@
-"""The line to the database sees what a notebook's own connection sees, whatever is sent, and lets pass what it should."""
+"""The line to the database sees what a notebook's own connection sees, and lets pass what it should."""
 
 import asyncio
 import io
@@ -322,7 +322,8 @@ def test_what_postgresql_refuses_is_remembered_once_and_not_for_ever(line, conn)
     "sent",
     [
         b"", b"\0" * 50, b"\xff" * 50, b"GET / HTTP/1.1\r\n\r\n", struct.pack("!II", 8, 80877103) * 100,
-        struct.pack("!IIII", 16, 80877102, 1, 1), struct.pack("!II", 2**31, 196608), struct.pack("!II", 9, 196608) + b"\0",
+        struct.pack("!IIII", 16, 80877102, 1, 1), struct.pack("!II", 2**31, 196608),
+        struct.pack("!II", 9, 196608) + b"\0",
     ],
 )  # fmt: skip
 def test_nonsense_is_hung_up_on_and_others_are_served(line, conn, sent):
@@ -355,3 +356,18 @@ def test_a_connection_that_is_gone_answers_nothing(line, conn):
     time.sleep(0.1)
     with pytest.raises(ConnectionError):
         line.ask("SELECT 1")
+
+
+def test_sockets_that_say_nothing_are_few_and_soon_forgotten(line, conn, url):
+    silent = []
+    for _ in range(90):
+        silent.append(socket.socket(socket.AF_UNIX))
+        silent[-1].connect(str(line.socket))
+    time.sleep(0.3)
+    with pytest.raises(psycopg2.OperationalError):
+        psycopg2.connect(url)
+    for each in silent:
+        each.close()
+    time.sleep(0.3)
+    psycopg2.connect(url).close()
+    assert any("sockets at once" in what for what in line.refused)

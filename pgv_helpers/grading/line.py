@@ -290,10 +290,10 @@ class Line:
                 continue
             if session.state:
                 await self._open.wait()
-            self._sent_bytes += left
             most = MOST_BYTES if session.state else MOST_LOGIN
-            if left > most or self._sent_bytes > MOST_BYTES or len(session.sent) > MOST_STATEMENTS:
+            if left > most or self._sent_bytes + left > MOST_BYTES or len(session.sent) > MOST_STATEMENTS:
                 raise _TooMuch(f"in one call more than {MOST_BYTES / 2**20:.0f} MB, or {MOST_STATEMENTS} statements")
+            self._sent_bytes += left
             body = await reader.readexactly(left)
             if session.state:  # after the login
                 if kind == b"Q" and CREATE_INDEX.search(_text(body)) and self._ready(session):
