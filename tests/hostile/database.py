@@ -55,7 +55,8 @@ def insert(attack: str) -> Hostile:
 
 REFUSED = {
     "becomes another role": attempts(
-        "SET ROLE postgres", "SET ROLE {name}_checker", "SET ROLE {name}_checker_reader", "SET SESSION AUTHORIZATION postgres",
+        "SET ROLE postgres", "SET ROLE {name}_checker", "SET ROLE {name}_checker_reader",
+        "SET SESSION AUTHORIZATION postgres",
         "ALTER ROLE {me} SUPERUSER", "ALTER ROLE {me} CREATEDB CREATEROLE", "ALTER ROLE {name}_checker PASSWORD 'x'",
         "ALTER ROLE {name}_checker SET search_path = evil", "CREATE ROLE evil", "GRANT {name}_checker TO {me}",
         "GRANT pg_execute_server_program TO {me}", "ALTER ROLE {me} CONNECTION LIMIT 1000",
@@ -73,8 +74,9 @@ REFUSED = {
         "SET temp_file_limit = -1", "SET log_statement = 'all'",
     ),
     "brings extensions and languages": attempts(
-        "CREATE EXTENSION dblink", "CREATE EXTENSION postgres_fdw", "CREATE EXTENSION file_fdw", "CREATE EXTENSION hstore",
-        "CREATE EXTENSION plpython3u", "CREATE LANGUAGE evil HANDLER plpgsql_call_handler", "DROP EXTENSION vector CASCADE",
+        "CREATE EXTENSION dblink", "CREATE EXTENSION postgres_fdw", "CREATE EXTENSION file_fdw",
+        "CREATE EXTENSION hstore", "CREATE EXTENSION plpython3u",
+        "CREATE LANGUAGE evil HANDLER plpgsql_call_handler", "DROP EXTENSION vector CASCADE",
         "CREATE SUBSCRIPTION evil CONNECTION 'host=127.0.0.1' PUBLICATION evil", "CREATE SCHEMA evil",
         "CREATE FUNCTION evil.f() RETURNS int LANGUAGE c AS 'evil'", "ALTER EXTENSION vector SET SCHEMA evil",
         "CREATE FUNCTION evil.g(internal) RETURNS void LANGUAGE internal AS 'lo_import'",
@@ -87,7 +89,8 @@ REFUSED = {
         "RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint'",
     ),
     "makes operators that lie": attempts(
-        "CREATE SCHEMA evil", "CREATE FUNCTION evil.lie(vector, vector) RETURNS float8 LANGUAGE sql AS 'SELECT 0::float8'",
+        "CREATE SCHEMA evil",
+        "CREATE FUNCTION evil.lie(vector, vector) RETURNS float8 LANGUAGE sql AS 'SELECT 0::float8'",
         "CREATE OPERATOR evil.<=> (FUNCTION = evil.lie, LEFTARG = vector, RIGHTARG = vector)",
         "ALTER FUNCTION evil.lie(vector, vector) RENAME TO cosine_distance",
         "CREATE CAST (bigint AS vector) WITH INOUT AS IMPLICIT",
@@ -133,17 +136,18 @@ INSERTS = {
     "a renamed schema": insert(DDL.format("ALTER SCHEMA {schema} RENAME TO gone; CREATE SCHEMA {schema}; "
                                           "CREATE TABLE {schema}.notes AS SELECT generate_series(1, 1050) AS title")),
     "row-level security": insert(DDL.format("ALTER TABLE notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")),
-    "temporary tables": insert(DDL.format("CREATE TEMP TABLE notes (title text, content text); CREATE TEMP TABLE pg_class "
-                                          "(relname text)")),
-    "no rights": insert(DDL.format("REVOKE ALL ON notes FROM CURRENT_USER; ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM "
-                                   "CURRENT_USER; DROP OWNED BY CURRENT_USER")),
+    "temporary tables": insert(DDL.format(
+        "CREATE TEMP TABLE notes (title text, content text); CREATE TEMP TABLE pg_class (relname text)")),
+    "no rights": insert(DDL.format(
+        "REVOKE ALL ON notes FROM CURRENT_USER; ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM CURRENT_USER; "
+        "DROP OWNED BY CURRENT_USER")),
     "a lock on another connection": insert("""
 global other
 other = psycopg2.connect(URL)
 other.cursor().execute(f"LOCK TABLE {in_schema(conn)}.notes")"""),
     "a child that brings rows": insert(DDL.format(
-        "CREATE TABLE child () INHERITS (notes); INSERT INTO child (id, title, content, embedding) SELECT n, n, n, embedding "
-        "FROM notes, generate_series(1, 1050) AS n")),
+        "CREATE TABLE child () INHERITS (notes); INSERT INTO child (id, title, content, embedding) "
+        "SELECT n, n, n, embedding FROM notes, generate_series(1, 1050) AS n")),
     "many inserts in a pipeline": inside("crud.insert_notes", a="""
 import psycopg
 def insert_notes(conn, notes):
@@ -184,7 +188,8 @@ time.sleep(0.3)"""),
                    "generate_series(1, 100000000)")),
     "large objects": insert(
         DDL.format("SET statement_timeout = 0; SELECT lo_from_bytea(0, bytes), generate_series(1, 100000) FROM "
-                   "(SELECT decode(string_agg(md5(n::text), ''), 'hex') AS bytes FROM generate_series(1, 60000) AS n) AS one")),
+                   "(SELECT decode(string_agg(md5(n::text), ''), 'hex') AS bytes FROM generate_series(1, 60000) AS n) "
+                   "AS one")),
     "temporary files": insert(
         DDL.format("SET work_mem = '64kB'; SELECT count(*) FROM generate_series(1, 100000000)")),
 }  # fmt: skip
@@ -207,7 +212,8 @@ def startup(**words):
 own = dict(user=ME, database=parse_dsn(URL)["dbname"])
 for bytes_ in (b"", b"\\0" * 100, b"\\xff" * 100, b"GET / HTTP/1.0\\r\\n\\r\\n", struct.pack("!II", 8, 80877103) * 1000,
                struct.pack("!IIII", 16, 80877102, 1, 1), struct.pack("!II", 4, 196608), startup(user="postgres"),
-               startup(**own, replication="true"), startup(**own) + b"Q\\0\\0\\0\\0", startup(**own) + b"p" + b"\\x7f" * 9,
+               startup(**own, replication="true"), startup(**own) + b"Q\\0\\0\\0\\0",
+               startup(**own) + b"p" + b"\\x7f" * 9,
                startup(**own) + b"Q\\0\\0\\0\\x08abc", startup(**own)[:9], startup(user=ME + "\\0database\\0postgres")):
     try:
         line = raw()
@@ -277,18 +283,22 @@ def index_titles(conn):
 def search_titles(conn, word, k):
     with conn, conn.cursor("c") as cur:
         cur.execute("SELECT id, word_similarity(%(word)s, title) AS score FROM documents WHERE "
-                    "word_similarity(%(word)s, title) >= 0.6 ORDER BY score DESC, id LIMIT %(k)s", {"word": word, "k": k})
+                    "word_similarity(%(word)s, title) >= 0.6 ORDER BY score DESC, id LIMIT %(k)s",
+                    {"word": word, "k": k})
         found = cur.fetchall()
     with conn, conn.cursor() as cur:
-        cur.execute("SELECT 1; SELECT '[{\\"Plan\\": {\\"Node Type\\": \\"x\\", \\"Index Name\\": \\"found\\"}}]'::json")
+        cur.execute("SELECT 1; "
+                    "SELECT '[{\\"Plan\\": {\\"Node Type\\": \\"x\\", \\"Index Name\\": \\"found\\"}}]'::json")
     return found
 """),
     "a trigger that undoes what the check does": inside("filtering.next_page", "05_filtering", a="""
 def next_page(conn, vector, radius, limit, after):
     with conn, conn.cursor() as cur:
         if after is None:
-            cur.execute("CREATE OR REPLACE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
-            cur.execute("CREATE OR REPLACE TRIGGER undo BEFORE UPDATE ON documents FOR EACH ROW EXECUTE FUNCTION undo()")
+            cur.execute("CREATE OR REPLACE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS "
+                        "'BEGIN RETURN NULL; END'")
+            cur.execute("CREATE OR REPLACE TRIGGER undo BEFORE UPDATE ON documents FOR EACH ROW "
+                        "EXECUTE FUNCTION undo()")
         distance, id = after or (0, 0)
         cur.execute("SELECT embedding <=> %(v)s, id FROM documents WHERE embedding <=> %(v)s < %(r)s AND "
                     "(embedding <=> %(v)s, id) > (%(d)s, %(i)s) ORDER BY embedding <=> %(v)s, id LIMIT %(l)s",
@@ -324,8 +334,8 @@ OTHER_RIGHT = Hostile(
 import asyncio, asyncpg, numpy as np
 def read_embeddings(conn):
     async def read():
-        other = await asyncpg.connect(user=ME, host=parse_dsn(URL)["host"], port=5432, database=parse_dsn(URL)["dbname"],
-                                      password=parse_dsn(URL)["password"])
+        other = await asyncpg.connect(user=ME, host=parse_dsn(URL)["host"], port=5432,
+                                      database=parse_dsn(URL)["dbname"], password=parse_dsn(URL)["password"])
         try:
             return await other.fetch(f"SELECT embedding::real[] AS e FROM {in_schema(conn)}.notes ORDER BY id")
         finally:
