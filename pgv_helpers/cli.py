@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.markup import escape as _plain
+from rich.markup import escape
 from rich.table import Table
 
 from pgv_helpers import settings
@@ -176,17 +176,16 @@ def grade(
     from pgv_helpers.grading.batch import grade_folder
 
     marks = grade_folder(submissions, out, jobs=jobs, seed=seed, resume=resume, trusted=trusted, dask=dask)
-    table = Table("exercise", "graded", "mean", "full", "unreadable", "failed", "flagged", box=SIMPLE, pad_edge=False)
+    table = Table("exercise", "graded", "mean", "full marks", "no marks", "flagged", box=SIMPLE, pad_edge=False)
     for exercise in sorted({mark.exercise for mark in marks}):
         found = [mark for mark in marks if mark.exercise == exercise]
         graded = [mark for mark in found if mark.status == "graded"]
         mean = f"{sum(mark.points for mark in graded) / len(graded):.1f} of {graded[0].maximum}" if graded else ""
         full = sum(mark.points == mark.maximum for mark in graded)
-        others = [sum(mark.status == status for mark in found) for status in ("unreadable", "failed")]
         flagged = sum(bool(mark.tampering) for mark in found)
-        table.add_row(_plain(exercise), *map(str, [len(graded), mean, full, *others, flagged]))
+        table.add_row(escape(exercise), str(len(graded)), mean, *map(str, (full, len(found) - len(graded), flagged)))
     console.print(table)
-    console.print(f"Marks: {out / 'marks.csv'}. For your eyes: {out / 'overview.html'}.", markup=False)
+    print(f"For you: {out / 'overview.html'}\nFor each learner: {out / 'feedback'}\nThe marks: {out / 'marks.csv'}")
 
 
 @app.command()

@@ -8,7 +8,7 @@ from pgv_helpers.grading.sandbox import Limits
 from tests.hostile import Graded, earned, grade_batch
 from tests.hostile.database import DATABASE, INSERTS, REFUSED, SEARCHES
 
-LIMITS = Limits(call_seconds=2, cell_seconds=4, question_seconds=20, seconds=30, database_bytes=80 * 2**20)
+LIMITS = Limits(call_seconds=2, cell_seconds=4, seconds=30, database_bytes=80 * 2**20)
 
 
 @pytest.fixture(scope="module")

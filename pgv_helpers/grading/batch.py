@@ -5,6 +5,8 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -20,7 +22,6 @@ from tqdm import tqdm
 
 from pgv_helpers import settings
 from pgv_helpers.course.judge import judge
-from pgv_helpers.course.learner import TimeIsUp, time_limit
 from pgv_helpers.course.question import Question, questions_of
 from pgv_helpers.course.shell import belongs_to_the_course
 from pgv_helpers.course.verdict import Outcome, Wrong
@@ -38,7 +39,7 @@ from pgv_helpers.grading.database import (
 )
 from pgv_helpers.grading.line import Line
 from pgv_helpers.grading.marks import Mark
-from pgv_helpers.grading.remote import RemoteLearner
+from pgv_helpers.grading.remote import MOST_MESSAGE, RemoteLearner
 from pgv_helpers.grading.reports import write_reports
 from pgv_helpers.grading.sandbox import Limits, Lost, Mode, NoSandbox, Room, Sandbox
 from pgv_helpers.grading.submissions import Place, Submission, answers, find_submissions, read
@@ -68,6 +69,7 @@ class Attempt:
         self.notes: dict[int, str] = {}
         self.left_out: set[int] = set()
         self.tampering: list[str] = []
+        self.deadline = time.monotonic() + sandbox.limits.seconds
 
     def prepare(self) -> None:
         """Enter a room and execute the notebook's cells, unless that was done."""
@@ -84,7 +86,7 @@ class Attempt:
     def _run_cells(self) -> bool:
         """Whether all cells were executed that are to be; a cell that ended the process is left out from now on."""
         limits = self.sandbox.limits
-        deadline = time.monotonic() + limits.seconds / 2
+        deadline = min(time.monotonic() + limits.seconds / 2, self.deadline)
         self.line.listen()
         try:
             for cell in self.submission.cells:
@@ -96,7 +98,7 @@ class Attempt:
                     continue
                 try:
                     request = {"do": "cell", "source": cell.source, "seconds": seconds}
-                    error = self.room.ask(request, seconds + 3).get("error", "")
+                    error = str(self.room.ask(request, seconds + 3).get("error", ""))[:MOST_MESSAGE]
                 except Lost as lost:
                     self.left_out.add(cell.number)
                     self.notes[cell.number] = f"Cell {cell.number} was left out: {lost}."
@@ -112,14 +114,13 @@ class Attempt:
     def grade(self, question: Question, rng: np.random.Generator) -> Outcome:
         """Check one question, in a schema of its own."""
         lost = Outcome(question.name, "wrong", question.points)
-        seconds = self.sandbox.limits.question_seconds
         try:
-            with time_limit(seconds), checked_schema(self.database) as (db, schema):
+            with checked_schema(self.database) as (db, schema), _until(self.deadline):
                 self.prepare()
                 return judge(question, RemoteLearner(self.room, self.line, db, schema), db, rng)
-        except TimeIsUp:  # what the check looks at may be made to take long
-            lost.message = f"The check did not come to its end within {seconds:g} seconds."
-            self.room.lost = self.room.lost or "its process was ended with the check"
+        except TimeIsUp:
+            self.leave()
+            lost.message = f"It was not checked to its end: all of it took {self.sandbox.limits.seconds} seconds."
         except Tampering as tampering:
             self.tampering.append(f"{question.name}: {tampering}")
             lost.message = str(tampering)
@@ -128,6 +129,7 @@ class Attempt:
         except (NoSandbox, ConnectionFailed, ServerError):
             raise
         except psycopg2.Error as error:
+            self.leave()  # with what it holds locked
             lost.message = f"The check could not look at the database: {str(error).splitlines()[0]}."
         except Exception as error:
             lost.message = (
@@ -152,6 +154,32 @@ class Attempt:
         self.leave()
         self.line.close()
         self.tampering += [f"the database refused: {what}" for what in self.line.refused]
+
+
+class TimeIsUp(BaseException):
+    """A submission's time is up; no `Exception`, which a check may catch."""
+
+
+@contextmanager
+def _until(deadline: float) -> Iterator[None]:
+    """Raise TimeIsUp in the block at the deadline: what came back may be made to keep a check busy for ever.
+
+    It works by a signal, so without effect outside of the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def expire(number, frame):
+        raise TimeIsUp
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.01))
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def grade(submission: Submission, workplace: Workplace, seed: int, limits: Limits, mode: Mode) -> Mark:
@@ -253,7 +281,7 @@ def grade_folder(
     marks = {place: mark for place in places if (mark := keep.find(place))}
     left = [place for place in places if place not in marks]
     if left:
-        with workplace(database_url()) as where, _executor(jobs, dask, len(left)) as executor:
+        with workplace(database_url()) as where, _executor(jobs, dask, len(left), limits.memory_bytes) as executor:
             futures = {
                 executor.submit(Job(place, where, seed, limits, "trusted" if trusted else "rooms")): place
                 for place in left
@@ -312,22 +340,30 @@ class Kept:
 
 
 @contextmanager
-def _executor(jobs: int, dask: str, work: int) -> Iterator[Executor]:
+def _executor(jobs: int, dask: str, work: int, most_bytes: int) -> Iterator[Executor]:
     """Processes of this machine, or the Dask cluster's."""
     if dask:
         with _dask_client(dask) as client:
             yield client.get_executor(pure=False)
         return
-    # Spawned: a fork of this process would share its connections.
-    context = multiprocessing.get_context("spawn")
+    # Not forked from this process, whose connections they would share, but from one that has imported this file.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     processes = min(jobs or os.cpu_count() or 1, work)
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_process) as executor:
+    with ProcessPoolExecutor(processes, context, initializer=_begin_process, initargs=(most_bytes,)) as executor:
         yield executor
 
 
-def _begin_process() -> None:
-    """Ctrl-C is the first process's business, which ends the others."""
+def _begin_process(most_bytes: int) -> None:
+    """Ctrl-C is the first process's business, which ends the others.
+
+    What a submission returns, or puts into its database, may be made to fill the memory of whoever looks at it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     settings.forget_models()
 
 
@@ -337,7 +373,7 @@ def _dask_client(address: str):
     except ImportError:
         raise CourseError("--dask needs Dask: pip install 'dask[distributed]'") from None
     try:
-        return Client(address, timeout=10)
+        return Client(address, timeout=5)
     except OSError as error:
         raise CourseError(f"There is no Dask scheduler at {address} ({error}). `dask scheduler` starts one.") from error
 
@@ -358,10 +394,11 @@ def _stopped_at_once(executor: Executor, futures: Iterable[Future]) -> Iterator[
     try:
         yield
     except BaseException as error:
-        for future in futures:
-            future.cancel()
-        for process in list((getattr(executor, "_processes", None) or {}).values()):
+        processes = list((getattr(executor, "_processes", None) or {}).values())
+        for process in processes:
             process.kill()
+        for future in [] if processes else futures:
+            future.cancel()
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(
                 "Interrupted. What was graded is kept: `pgv grade … --resume` with the same folders goes on from there."

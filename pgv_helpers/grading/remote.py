@@ -1,6 +1,7 @@
 """The learner of a check whose functions live in a sandbox."""
 
 import builtins
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,9 @@ from pgv_helpers.grading.sandbox import Lost, Room
 
 GRACE_SECONDS = 3
 """How much longer than its time limit a call may take until the process is given up."""
+
+MOST_MESSAGE = 10_000
+"""How many characters of an error message are kept."""
 
 SETTINGS = "SELECT name, setting FROM pg_catalog.pg_settings WHERE context IN ('user', 'superuser')"
 
@@ -50,7 +54,7 @@ class RemoteLearner:
         self._autocommit = False
         reply = self._exchange("The connection", {"do": "begin", "schema": schema})
         if "wrong" in reply:
-            raise Wrong(f"The connection could not be made: {reply['wrong']}")
+            raise Wrong(f"The connection could not be made: {_message(reply)}")
         if not self.line.own():
             raise Wrong("While the connection was made, others were made as well. Let nothing go on in the background.")
 
@@ -90,7 +94,7 @@ class RemoteLearner:
         if reply.get("unsolved") is True:
             raise NotSolved
         if "wrong" in reply:
-            raise Wrong(str(reply["wrong"]))
+            raise Wrong(_message(reply))
         self._autocommit = bool(reply.get("autocommit"))
         return reply
 
@@ -107,13 +111,13 @@ class RemoteLearner:
                 return {"function": len(functions) - 1}
             return None
 
-        seconds = self.room.sandbox.limits.call_seconds + GRACE_SECONDS
+        deadline = time.monotonic() + self.room.sandbox.limits.call_seconds + GRACE_SECONDS
         self.line.listen()
         try:
-            reply = self.room.ask(request, seconds, special)
+            reply = self.room.ask(request, deadline - time.monotonic(), special)
             while "function" in reply:
                 answer = _answer(functions, reply, raised)
-                reply = self.room.ask(answer, seconds)
+                reply = self.room.ask(answer, deadline - time.monotonic())
         except Lost as lost:
             raise Wrong(f"{function} could not be checked to its end: {lost}.") from None
         finally:
@@ -131,6 +135,10 @@ class RemoteLearner:
         if found.empty:
             raise Wrong("The schema that the check works in was dropped.")
         return dict(found.dropna().itertuples(index=False, name=None))
+
+
+def _message(reply: dict) -> str:
+    return str(reply["wrong"])[:MOST_MESSAGE]
 
 
 def _answer(functions: list[Callable], asked: dict, raised: list[Wrong]) -> dict:
