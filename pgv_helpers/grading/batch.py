@@ -195,7 +195,7 @@ def grade(submission: Submission, workplace: Workplace, seed: int, limits: Limit
         return mark
     questions = questions_of(submission.exercise)
     with own_database(workplace) as database:
-        attempt = Attempt(submission, _sandbox(workplace, limits, mode), workplace, database)
+        attempt = Attempt(submission, _sandbox(workplace, limits, mode, threading.get_ident()), workplace, database)
         try:
             for question in questions:
                 rng = np.random.default_rng(_entropy(seed, submission.learner, question.name))
@@ -215,8 +215,8 @@ def _entropy(seed: int, *names: str) -> list[int]:
 
 
 @cache
-def _sandbox(workplace: Workplace, limits: Limits, mode: Mode) -> Sandbox:
-    """The sandbox of this process, for as long as the batch goes on."""
+def _sandbox(workplace: Workplace, limits: Limits, mode: Mode, thread: int) -> Sandbox:
+    """The sandbox of this thread, of which Dask's workers may have several, for as long as the batch goes on."""
     return Sandbox(limits, workplace.prefix, mode)
 
 
