@@ -294,7 +294,7 @@ def test_a_dask_cluster_grades(tmp_path):
 
     hand_in(tmp_path / "in", "anna", "02_crud")
     hand_in(tmp_path / "in", "bob", "02_crud", {"crud.create_notes": DRAWN})
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
         marks = grade_folder(tmp_path / "in", tmp_path / "out", dask=cluster.scheduler_address)
     assert [mark.points for mark in marks] == [14, 13], [mark.reason for mark in marks]
 

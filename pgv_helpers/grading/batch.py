@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_complet
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from pgv_helpers.grading.database import (
     checked_schema,
     end_sessions,
     own_database,
+    too_much,
     workplace,
 )
 from pgv_helpers.grading.line import Line
@@ -78,6 +79,7 @@ class Attempt:
             self.leave()
             environment = {"PGV_DATABASE_URL": self.database.url(self.sandbox.line_inside)}
             self.room = self.sandbox.enter(environment, dict(self.submission.files))
+            self.room.too_much = partial(too_much, self.workplace, self.database, self.sandbox.limits.database_bytes)
             if self._run_cells():
                 return
 
@@ -105,7 +107,8 @@ class Attempt:
                     self.notes[cell.number] = f"Cell {cell.number} failed: {error}"
                 self.room.lost = ""  # of a cell that took long nothing is half sent
         finally:
-            self.line.hold()
+            if self.line.hold():
+                end_sessions(self.workplace, self.database)
         return True
 
     def grade(self, question: Question, rng: np.random.Generator) -> Outcome:
@@ -133,6 +136,9 @@ class Attempt:
                 f"The check could not make sense of what came back ({type(error).__name__}: {error}). "
                 "Does the function return what the question asks for?"
             )
+        finally:
+            if self.room and self.room.lost:
+                self.leave()
         return lost
 
     def leave(self) -> None:
@@ -189,7 +195,7 @@ def grade(submission: Submission, workplace: Workplace, seed: int, limits: Limit
         return mark
     questions = questions_of(submission.exercise)
     with own_database(workplace) as database:
-        attempt = Attempt(submission, _sandbox(workplace, limits, mode), workplace, database)
+        attempt = Attempt(submission, _sandbox(workplace, limits, mode, threading.get_ident()), workplace, database)
         try:
             for question in questions:
                 rng = np.random.default_rng(_entropy(seed, submission.learner, question.name))
@@ -209,8 +215,8 @@ def _entropy(seed: int, *names: str) -> list[int]:
 
 
 @cache
-def _sandbox(workplace: Workplace, limits: Limits, mode: Mode) -> Sandbox:
-    """The sandbox of this process, for as long as the batch goes on."""
+def _sandbox(workplace: Workplace, limits: Limits, mode: Mode, thread: int) -> Sandbox:
+    """The sandbox of this thread, of which Dask's workers may have several, for as long as the batch goes on."""
     return Sandbox(limits, workplace.prefix, mode)
 
 

@@ -23,7 +23,7 @@ GRACE_SECONDS = 3
 MOST_MESSAGE = 10_000
 """How many characters of an error message are kept."""
 
-SETTINGS = "SELECT name, setting FROM pg_settings WHERE context IN ('user', 'superuser')"
+SETTINGS = "SELECT name, setting FROM pg_catalog.pg_settings WHERE context IN ('user', 'superuser')"
 
 TABLES = """
     SELECT relname, relkind
@@ -53,9 +53,10 @@ class RemoteLearner:
         self.conn = OwnConnection()
         self._autocommit = False
         reply = self._exchange("The connection", {"do": "begin", "schema": schema})
-        self.line.own()
         if "wrong" in reply:
             raise Wrong(f"The connection could not be made: {_message(reply)}")
+        if not self.line.own():
+            raise Wrong("While the connection was made, others were made as well. Let nothing go on in the background.")
 
     @property
     def statements(self) -> list[Statement]:
@@ -120,7 +121,8 @@ class RemoteLearner:
         except Lost as lost:
             raise Wrong(f"{function} could not be checked to its end: {lost}.") from None
         finally:
-            busy = self.line.hold()
+            if busy := self.line.hold():
+                self.room.lost = "its process was ended, because a statement of its went on"
         if raised:
             raise raised[0]
         if busy and "wrong" not in reply:

@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -58,6 +59,7 @@ class Limits:
         memory_bytes: of all its processes together.
         process_bytes: of one process.
         tmp_bytes: of its files.
+        database_bytes: of its database.
     """
 
     call_seconds: float = 10
@@ -69,6 +71,7 @@ class Limits:
     open_files: int = 256
     file_bytes: int = 100 * 2**20
     tmp_bytes: int = 256 * 2**20
+    database_bytes: int = 2 * 2**30
 
 
 class Sandbox:
@@ -215,6 +218,7 @@ class Room:
         self.pipe = pipe
         self.seen: list[str] = []
         self.lost = ""
+        self.too_much: Callable[[], str] = lambda: ""  # what it uses too much of elsewhere, if anything
         self._looked = time.monotonic()
 
     def ask(self, request: dict, seconds: float, special: Any = lambda value: None, began: float | None = None) -> dict:
@@ -261,7 +265,7 @@ class Room:
                 with contextlib.suppress(TimeoutError):
                     self.pipe.recv(1, socket.MSG_PEEK)
                     arrived = True
-                self._look_at_memory()
+                self._look()
             message = wire.decode(wire.receive(self.pipe, deadline))
         except (EOFError, ConnectionError):
             self._lose("it ended the process that it runs in")
@@ -283,11 +287,13 @@ class Room:
         self.pipe.close()
         self.sandbox.leave()
 
-    def _look_at_memory(self) -> None:
+    def _look(self) -> None:
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         if self.sandbox.memory() > (most := self.sandbox.limits.memory_bytes):
             self._lose(f"it used more than {most / 2**30:.3g} GB of memory")
+        if what := self.too_much():
+            self._lose(what)
         self._looked = time.monotonic()
 
     def _lose(self, why: str) -> None:
