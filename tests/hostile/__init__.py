@@ -103,19 +103,19 @@ def grade_batch(
     *,
     limits: Limits = SMALL,
     leftovers: Iterable[str] = (),
-    beside: Iterable[str] = ("02_crud",),
+    beside: Iterable[str] = (),
     **options,
 ) -> Graded:
     """Grade these submissions in one batch, beside solved and unsolved ones.
 
     Args:
-        beside: the exercises of which a solved and an unsolved notebook are graded with them.
+        beside: the exercises of which a solved and an unsolved notebook are graded with them; by default all.
         leftovers: words in the command line of programs that a submission would leave behind.
     """
     handed_in = folder / "submissions"
     for learner, submission in submissions.items():
         hand_in(handed_in, learner, submission.exercise, submission.notebook())
-    for exercise in beside:
+    for exercise in set(beside) or {submission.exercise for submission in submissions.values()}:
         for learner, solved in (("solved", True), ("unsolved", False)):
             hand_in(handed_in, learner, exercise, Hostile(exercise, solved=solved).notebook())
     with _prefixes() as prefixes:
