@@ -82,7 +82,7 @@ class Graded:
     """A batch that was graded.
 
     Attributes:
-        marks: by the learner's name and the exercise; "solved" and "unsolved" are learners of every exercise.
+        marks: by the learner's name and the exercise; "solved" and "unsolved" are learners of several.
         left_behind: what the batch did not take away.
         out: the folder of the reports.
     """
@@ -103,17 +103,19 @@ def grade_batch(
     *,
     limits: Limits = SMALL,
     leftovers: Iterable[str] = (),
+    beside: Iterable[str] = ("02_crud",),
     **options,
 ) -> Graded:
-    """Grade these submissions in one batch, beside a solved and an unsolved one of each exercise.
+    """Grade these submissions in one batch, beside solved and unsolved ones.
 
     Args:
+        beside: the exercises of which a solved and an unsolved notebook are graded with them.
         leftovers: words in the command line of programs that a submission would leave behind.
     """
     handed_in = folder / "submissions"
     for learner, submission in submissions.items():
         hand_in(handed_in, learner, submission.exercise, submission.notebook())
-    for exercise in {submission.exercise for submission in submissions.values()}:
+    for exercise in beside:
         for learner, solved in (("solved", True), ("unsolved", False)):
             hand_in(handed_in, learner, exercise, Hostile(exercise, solved=solved).notebook())
     with _prefixes() as prefixes:
