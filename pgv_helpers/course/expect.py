@@ -390,7 +390,7 @@ def search_uses_index(
 
 def _plan(db: Connection, statement: str) -> dict:
     if ";" in statement.strip().rstrip(";"):
-        raise Wrong("The plan of several statements in one go cannot be looked at: send the query by itself.")
+        raise Wrong("The query cannot be planned: it is several statements in one go. Send it by itself.")
     with undone(db), db.cursor() as cur:  # a function may be called while the plan is made
         try:
             cur.execute(b"EXPLAIN (FORMAT JSON) " + statement.encode())  # bytes: a % in it stands for itself
