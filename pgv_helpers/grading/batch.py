@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -249,7 +250,7 @@ def grade_folder(
     out: Path,
     *,
     jobs: int = 0,
-    seed: int = 0,
+    seed: int | None = None,
     limits: Limits = USUAL,
     trusted: bool = False,
     resume: bool = False,
@@ -261,7 +262,8 @@ def grade_folder(
         root: a folder of submissions, or a zip; see `find_submissions`.
         out: the folder that the reports go to; `graded/` in it keeps each mark from when it is known.
         jobs: how many are graded at a time; 0 for as many as there are cores.
-        seed: what the inputs of the checks are drawn from; the same seed gives the same inputs.
+        seed: what the inputs of the checks are drawn from; the same seed gives the same inputs. By default
+            one that nobody can foresee, or with `resume` that of the run before.
         trusted: without a sandbox: the submissions are run as your own code.
         resume: go on where an interrupted run stopped: what was graded with this seed and is the same file
             is not graded again.
@@ -275,15 +277,13 @@ def grade_folder(
     """
     places = find_submissions(root)
     settings.forget_models()  # the sandbox has no network, and the checks use the models that it uses
-    keep = Kept(out / "graded", seed)
-    if not resume:
-        keep.clear()
+    keep = Kept(out / "graded", seed, resume=resume)
     marks = {place: mark for place in places if (mark := keep.find(place))}
     left = [place for place in places if place not in marks]
     if left:
         with workplace(database_url()) as where, _executor(jobs, dask, len(left), limits.memory_bytes) as executor:
             futures = {
-                executor.submit(Job(place, where, seed, limits, "trusted" if trusted else "rooms")): place
+                executor.submit(Job(place, where, keep.seed, limits, "trusted" if trusted else "rooms")): place
                 for place in left
             }
             bar = tqdm(total=len(places), initial=len(marks), unit="notebook", desc="grading", smoothing=0.1)
@@ -293,7 +293,7 @@ def grade_folder(
                     marks[place] = keep.add(place, _result(future))
                     bar.update()
     found = [marks[place] for place in places]
-    write_reports(found, out, seed=seed)
+    write_reports(found, out, seed=keep.seed)
     return found
 
 
@@ -303,15 +303,23 @@ class Kept:
     Args:
         folder: where they are kept.
         seed: of this run; marks of another do not count.
+        resume: whether those of the run before are of use.
+
+    Attributes:
+        seed: of this run.
     """
 
-    def __init__(self, folder: Path, seed: int):
-        self.folder, self.seed = folder, seed
-
-    def clear(self) -> None:
-        """Forget them all."""
-        for file in self.folder.glob("*.json"):
-            file.unlink()
+    def __init__(self, folder: Path, seed: int | None, *, resume: bool):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        before = folder / "seed"
+        if seed is None and resume and before.exists():
+            seed = int(before.read_text())
+        self.seed = secrets.randbelow(2**31) if seed is None else seed
+        if not resume:
+            for file in folder.glob("*.json"):
+                file.unlink()
+        _replace(before, str(self.seed))
 
     def find(self, place: Place) -> Mark | None:
         """The mark of this very file, if it is known."""
@@ -324,11 +332,7 @@ class Kept:
 
     def add(self, place: Place, mark: Mark) -> Mark:
         """Keep a mark."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = self._file(place)
-        unfinished = file.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps({"of": self._of(place), "mark": mark.as_dict()}), encoding="utf-8")
-        unfinished.replace(file)
+        _replace(self._file(place), json.dumps({"of": self._of(place), "mark": mark.as_dict()}))
         return mark
 
     def _file(self, place: Place) -> Path:
@@ -337,6 +341,12 @@ class Kept:
     def _of(self, place: Place) -> list:
         beside = [[name, entry.size, entry.modified] for name, entry in place.beside]
         return [self.seed, place.learner, place.exercise, place.problem, place.entry.size, place.entry.modified, beside]
+
+
+def _replace(file: Path, text: str) -> None:
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(file)
 
 
 @contextmanager
