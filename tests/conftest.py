@@ -7,6 +7,7 @@ pytest-xdist inherit the environment that is set here.
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from tests.api_server import KEY, serve
 
 
 def pytest_configure(config):
+    # A shell's background job ignores Ctrl-C, and so would the tests that interrupt a load without end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         return
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "PGV_EMBEDDING_MODEL", "PGV_CHAT_MODEL"):
