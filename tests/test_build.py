@@ -98,7 +98,10 @@ def nbgrader(root, *arguments):
     return finished.returncode, finished.stdout + finished.stderr
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Each notebook is executed by nbval, too, solved and unsolved; here it is nbgrader's commands that are tried.
+
+
+@pytest.mark.parametrize("name", ["02_crud"])
 def test_nbgrader_validates_the_solved_and_not_the_unsolved(name):
     assert "Success! Your notebook passes all the tests." in nbgrader(SOLUTIONS, "validate", f"{name}.ipynb")[1]
     said = nbgrader(EXERCISES, "validate", f"{name}.ipynb")[1]
@@ -106,14 +109,18 @@ def test_nbgrader_validates_the_solved_and_not_the_unsolved(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nbgrader_generates_the_same_exercise_and_grades_both(nbgrader_course, name):
-    code, said = nbgrader(nbgrader_course, "generate_assignment", name)
+def test_nbgrader_generates_the_same_exercise(nbgrader_course, name):
+    code, said = nbgrader(nbgrader_course, "generate_assignment", "--force", name)
     assert code == 0, said
     released = nbformat.read(nbgrader_course / "release" / name / f"{name}.ipynb", as_version=4)
     ours = nbformat.read(EXERCISES / f"{name}.ipynb", as_version=4)
     assert [cell.source for cell in released.cells] == [cell.source for cell in ours.cells]
     assert [cell.metadata for cell in released.cells] == [cell.metadata for cell in ours.cells]
 
+
+@pytest.mark.parametrize("name", ["02_crud", "05_filtering", "07_rag", "capstone_hybrid_search"])
+def test_nbgrader_grades_the_solved_and_the_unsolved(nbgrader_course, name):
+    assert nbgrader(nbgrader_course, "generate_assignment", "--force", name)[0] == 0
     code, said = nbgrader(nbgrader_course, "autograde", name)
     assert code == 0, said
     marks = "from nbgrader.api import Gradebook\nwith Gradebook('sqlite:///gradebook.db') as book:\n" + (
