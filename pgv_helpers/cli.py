@@ -167,7 +167,9 @@ def grade(
     submissions: Annotated[Path, typer.Argument(help="A folder of notebooks, or a zip as an LMS exports it.")],
     out: Annotated[Path, typer.Option(help="The folder for marks and feedback.")] = Path("grades"),
     jobs: Annotated[int, typer.Option(help="How many at a time; 0 is one for each core.", min=0)] = 0,
-    seed: Annotated[int, typer.Option(help="What the checks draw their inputs from.", min=0)] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="What the checks draw their inputs from; marks.json has that of a run.", min=0)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run stopped.")] = False,
     trusted: Annotated[bool, typer.Option("--trusted", help="Without a sandbox: run them as your own code.")] = False,
     dask: Annotated[str, typer.Option(help="Address of a Dask scheduler to hand the work to.")] = "",

@@ -105,6 +105,17 @@ _KEEP_STATISTICS = sql.SQL(f"""
     CREATE OR REPLACE TRIGGER words_truncated AFTER TRUNCATE ON {{table}}
         FOR EACH STATEMENT EXECUTE FUNCTION {{statistics}}()""")
 
+
+def count_words_body(statistics: str) -> str:
+    """The code that the triggers of `add_full_text` run.
+
+    Args:
+        statistics: the table of counts, as SQL.
+    """
+    names = dict.fromkeys(("table", "index", "statistics"), sql.SQL(statistics))
+    return _KEEP_STATISTICS.format(**names).as_string(None).split("$keep_statistics$")[1]
+
+
 _BY_VECTOR = sql.SQL("""
     SELECT {columns}, {column} {operator} {vector} AS distance{model}
     FROM {table}

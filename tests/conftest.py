@@ -31,6 +31,12 @@ def pytest_configure(config):
         _administer(given, "CREATE DATABASE {}", database)
         config.add_cleanup(lambda: _administer(given, "DROP DATABASE {} WITH (FORCE)", database))
         os.environ["PGV_DATABASE_URL"] = psycopg2.extensions.make_dsn(given, dbname=database)
+    else:
+        # Nobody will miss these tables after a power cut, and waiting for the disk takes its time.
+        url = EmbeddedServer(server_home(Path(home))).url()
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            _administer(url, "ALTER SYSTEM SET {} = off", setting)
+        _administer(url, "SELECT {}()", "pg_reload_conf")
 
     def remove_home():
         server = EmbeddedServer(server_home(Path(home)))
@@ -41,11 +47,11 @@ def pytest_configure(config):
     config.add_cleanup(remove_home)
 
 
-def _administer(url, statement, database):
+def _administer(url, statement, name):
     conn = psycopg2.connect(url)
     conn.autocommit = True
     with conn.cursor() as cur:
-        cur.execute(sql.SQL(statement).format(sql.Identifier(database)))
+        cur.execute(sql.SQL(statement).format(sql.Identifier(name)))
     conn.close()
 
 

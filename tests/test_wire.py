@@ -19,7 +19,7 @@ from pgv_helpers.grading.wire import LENGTHS, NotData, decode, encode
     "value",
     [
         None, True, 0, -(2**70), 1.5, 1e-300, "", "naïve ⟨\u202e⟩ \x00", "\ud800", [], [1, [2, [3]]], (1, ("a", None)),
-        {"a": 1, 2: (3,), (4, 5): [6]}, {1, "b"}, frozenset({(1, 2)}), b"\x00\xff", Decimal("1.10"),
+        {"a": 1, 2: (3,), (4, 5): [6]}, {7}, frozenset({(1, 2)}), b"\x00\xff", Decimal("1.10"),
         datetime.date(2026, 1, 2), datetime.datetime(2026, 1, 2, 3, 4, 5, 6), {"tuple": [1]}, {"array": 1},
     ],
     ids=repr,

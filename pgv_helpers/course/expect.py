@@ -20,7 +20,7 @@ from pgv_helpers.course.verdict import Wrong
 from pgv_helpers.db import query
 from pgv_helpers.errors import IndexProblem
 from pgv_helpers.evaluation import recall_at_k
-from pgv_helpers.indexes import Plan, explain
+from pgv_helpers.indexes import Plan, explain, undone
 
 # -- values ---------------------------------------------------------------------
 
@@ -346,10 +346,11 @@ def search_plans(db: Connection, learner: Learner, table_name: str, setting: str
     try:
         if setting:
             query(db, setting)
-        # One text may hold several statements; no vector holds a semicolon or two hyphens.
-        sent = [re.sub(r"--.*", "", sent.text) for sent in learner.statements if sent.status]
+        # One text may hold several statements; no vector holds a semicolon, two hyphens or a slash.
+        sent = [re.sub(r"--.*|/\*(?s:.*?)\*/", "", sent.text) for sent in learner.statements if sent.status]
         for statement in ";".join(sent).split(";"):
-            if re.search(r"^\s*(RE)?SET\b|\bset_config\b", statement, re.I | re.M):
+            # Nothing else, above all nothing that would end the transaction.
+            if re.match(r"\s*((RE)?SET\b|(SELECT|WITH)\b.*\bset_config\b)", statement, re.I | re.S):
                 query(db, statement)
             elif re.search(rf"\bSELECT\b.*\b{table_name}\b", statement, re.I | re.S):
                 with suppress(IndexProblem):  # of what is no query, such as an EXPLAIN
@@ -388,7 +389,9 @@ def search_uses_index(
 
 
 def _plan(db: Connection, statement: str) -> dict:
-    with db.cursor() as cur:
+    if ";" in statement.strip().rstrip(";"):
+        raise Wrong("The query cannot be planned: it is several statements in one go. Send it by itself.")
+    with undone(db), db.cursor() as cur:  # a function may be called while the plan is made
         try:
             cur.execute(b"EXPLAIN (FORMAT JSON) " + statement.encode())  # bytes: a % in it stands for itself
         except psycopg2.Error as error:

@@ -1,12 +1,14 @@
 """Run a check, and say what came of it."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
 import psycopg2
 import psycopg2.errors
+from pandas import DataFrame
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
@@ -26,7 +28,7 @@ def judge(question: Question, learner: Learner, db: Connection, rng: np.random.G
     """
     outcome = Outcome(question.name, "passed", question.points)
     try:
-        for line in question.check(learner, db, rng):
+        for line in question.check(Watched(learner, db, question.changes), db, rng):
             outcome.right.append(line)
     except NotSolved:
         outcome.state = "unsolved"
@@ -39,6 +41,69 @@ def judge(question: Question, learner: Learner, db: Connection, rng: np.random.G
         outcome.state = "wrong"
         outcome.message = f"The check looked for what is no longer there: {str(error).splitlines()[0]}."
     return outcome
+
+
+DEFINITIONS = """
+    SELECT relname AS name, relkind AS kind, concat_ws(
+        ' ', tables.oid, relkind, relrowsecurity, relforcerowsecurity,
+        CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(tables.oid) END,
+        (SELECT array_agg((attname, atttypid, atttypmod, attcollation, attnotnull, attgenerated) ORDER BY attnum)
+         FROM pg_attribute WHERE attrelid = tables.oid AND attnum > 0 AND NOT attisdropped),
+        (SELECT array_agg(oid ORDER BY oid) FROM pg_trigger WHERE tgrelid = tables.oid),
+        (SELECT array_agg(oid ORDER BY oid) FROM pg_constraint WHERE conrelid = tables.oid AND contype IN ('c', 'f')),
+        (SELECT array_agg(oid ORDER BY oid) FROM pg_policy WHERE polrelid = tables.oid),
+        (SELECT array_agg(inhrelid ORDER BY inhrelid) FROM pg_inherits WHERE inhparent = tables.oid)) AS definition
+    FROM pg_class AS tables
+    WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1"""
+
+
+class Watched:
+    """A learner whose functions leave the tables that are there as they are, but for those that are to change them.
+
+    Args:
+        changes: the functions that are to change tables.
+
+    Raises:
+        Wrong: by `call` and `error`, when another function did.
+    """
+
+    def __init__(self, learner: Learner, db: Connection, changes: Sequence[str]):
+        self._learner, self._db, self._changes = learner, db, changes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._learner, name)
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        with self._kept(function):
+            return self._learner.call(function, *arguments)
+
+    def error(self, function: str, *arguments: Any) -> type[Exception] | None:
+        with self._kept(function):
+            return self._learner.error(function, *arguments)
+
+    @contextmanager
+    def _kept(self, function: str) -> Iterator[None]:
+        if function in self._changes:
+            yield
+            return
+        before = query(self._db, DEFINITIONS)
+        rows = self._rows(before)
+        yield
+        after = query(self._db, DEFINITIONS).set_index("name").definition
+        for name, definition in zip(before.name, before.definition):
+            if name not in after:
+                raise Wrong(f"{function} dropped the table {name}. It is to leave the tables as they are.")
+            if after[name] != definition:
+                raise Wrong(f"{function} altered the table {name}. It is to leave the tables as they are.")
+        for name, found in self._rows(before).items():
+            if found != rows[name]:
+                raise Wrong(f"{function} changed rows of the table {name}. It is to leave the rows as they are.")
+
+    def _rows(self, tables: DataFrame) -> dict[str, tuple]:
+        """The number of each table's rows, and the last transaction that wrote one."""
+        state = sql.SQL("SELECT count(*), max(xmin::text::bigint) FROM {}")
+        names = tables.name[tables.kind.isin(["r", "p"])]
+        return {name: tuple(query(self._db, state.format(sql.Identifier(name))).iloc[0]) for name in names}
 
 
 @contextmanager

@@ -23,6 +23,9 @@ CALL_SECONDS = 10
 
 CREATE_INDEX = re.compile(r"\bCREATE\s+INDEX\b", re.I)
 
+SET_IN_SESSION = "SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'"
+"""What is asked before a CREATE INDEX, and is no statement of the learner's."""
+
 MOST_PLACES = 6
 """How many of a learner's lines are shown on the way to an exception."""
 
@@ -226,7 +229,7 @@ class RecordingConnection(extensions.connection):
         if self.info.transaction_status == extensions.TRANSACTION_STATUS_INERROR:
             return {}
         with extensions.connection.cursor(self, cursor_factory=extensions.cursor) as cur:
-            cur.execute("SELECT name, setting FROM pg_settings WHERE source = 'session'")
+            cur.execute(SET_IN_SESSION)
             return dict(cur.fetchall())
 
 

@@ -1,6 +1,6 @@
 """What a question is, and where to find them all."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -39,6 +39,9 @@ class Question:
         objective: the lesson's objective that it tests.
         hints: up to three, from gentle to plain.
         check: see `Check`.
+        changes: the functions that are to change tables which are there, in their rows or their definition. What
+            any other function changes of one is wrong (see `judge`), so that a search that empties the table
+            is not right about an empty table.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Question:
     objective: str
     hints: tuple[str, ...]
     check: Check
+    changes: tuple[str, ...] = ()
 
     @property
     def grade_id(self) -> str:
@@ -54,9 +58,11 @@ class Question:
         return self.name.replace(".", "-")
 
 
-def question(name: str, *, exercise: str, points: int, objective: str, hints: list[str]) -> Callable[[Check], Question]:
+def question(
+    name: str, *, exercise: str, points: int, objective: str, hints: list[str], changes: Sequence[str] = ()
+) -> Callable[[Check], Question]:
     """Make a question of the check below it (a decorator)."""
-    return lambda check: Question(name, exercise, points, objective, tuple(hints), check)
+    return lambda check: Question(name, exercise, points, objective, tuple(hints), check, tuple(changes))
 
 
 @cache

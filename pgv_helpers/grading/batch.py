@@ -4,14 +4,17 @@ import hashlib
 import json
 import multiprocessing
 import os
+import secrets
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +35,12 @@ from pgv_helpers.grading.database import (
     checked_schema,
     end_sessions,
     own_database,
+    too_much,
     workplace,
 )
 from pgv_helpers.grading.line import Line
 from pgv_helpers.grading.marks import Mark
-from pgv_helpers.grading.remote import RemoteLearner
+from pgv_helpers.grading.remote import MOST_MESSAGE, RemoteLearner
 from pgv_helpers.grading.reports import write_reports
 from pgv_helpers.grading.sandbox import Limits, Lost, Mode, NoSandbox, Room, Sandbox
 from pgv_helpers.grading.submissions import Place, Submission, answers, find_submissions, read
@@ -66,6 +70,7 @@ class Attempt:
         self.notes: dict[int, str] = {}
         self.left_out: set[int] = set()
         self.tampering: list[str] = []
+        self.deadline = time.monotonic() + sandbox.limits.seconds
 
     def prepare(self) -> None:
         """Enter a room and execute the notebook's cells, unless that was done."""
@@ -75,13 +80,14 @@ class Attempt:
             self.leave()
             environment = {"PGV_DATABASE_URL": self.database.url(self.sandbox.line_inside)}
             self.room = self.sandbox.enter(environment, dict(self.submission.files))
+            self.room.too_much = partial(too_much, self.workplace, self.database, self.sandbox.limits.database_bytes)
             if self._run_cells():
                 return
 
     def _run_cells(self) -> bool:
         """Whether all cells were executed that are to be; a cell that ended the process is left out from now on."""
         limits = self.sandbox.limits
-        deadline = time.monotonic() + limits.seconds / 2
+        deadline = min(time.monotonic() + limits.seconds / 2, self.deadline)
         self.line.listen()
         try:
             for cell in self.submission.cells:
@@ -93,7 +99,7 @@ class Attempt:
                     continue
                 try:
                     request = {"do": "cell", "source": cell.source, "seconds": seconds}
-                    error = self.room.ask(request, seconds + 3).get("error", "")
+                    error = str(self.room.ask(request, seconds + 3).get("error", ""))[:MOST_MESSAGE]
                 except Lost as lost:
                     self.left_out.add(cell.number)
                     self.notes[cell.number] = f"Cell {cell.number} was left out: {lost}."
@@ -102,30 +108,38 @@ class Attempt:
                     self.notes[cell.number] = f"Cell {cell.number} failed: {error}"
                 self.room.lost = ""  # of a cell that took long nothing is half sent
         finally:
-            self.line.hold()
+            if self.line.hold():
+                end_sessions(self.workplace, self.database)
         return True
 
     def grade(self, question: Question, rng: np.random.Generator) -> Outcome:
         """Check one question, in a schema of its own."""
         lost = Outcome(question.name, "wrong", question.points)
-        with checked_schema(self.database) as (db, schema):
-            try:
+        try:
+            with checked_schema(self.database) as (db, schema), _until(self.deadline):
                 self.prepare()
                 return judge(question, RemoteLearner(self.room, self.line, db, schema), db, rng)
-            except Tampering as tampering:
-                self.tampering.append(f"{question.name}: {tampering}")
-                lost.message = str(tampering)
-            except (Wrong, Lost) as wrong:
-                lost.message = str(wrong)
-            except (NoSandbox, ConnectionFailed, ServerError):
-                raise
-            except psycopg2.Error as error:
-                lost.message = f"The check could not look at the database: {str(error).splitlines()[0]}."
-            except Exception as error:
-                lost.message = (
-                    f"The check could not make sense of what came back ({type(error).__name__}: {error}). "
-                    "Does the function return what the question asks for?"
-                )
+        except TimeIsUp:
+            self.leave()
+            lost.message = f"It was not checked to its end: all of it took {self.sandbox.limits.seconds} seconds."
+        except Tampering as tampering:
+            self.tampering.append(f"{question.name}: {tampering}")
+            lost.message = str(tampering)
+        except (Wrong, Lost) as wrong:
+            lost.message = str(wrong)
+        except (NoSandbox, ConnectionFailed, ServerError):
+            raise
+        except psycopg2.Error as error:
+            self.leave()  # with what it holds locked
+            lost.message = f"The check could not look at the database: {str(error).splitlines()[0]}."
+        except Exception as error:
+            lost.message = (
+                f"The check could not make sense of what came back ({type(error).__name__}: {error}). "
+                "Does the function return what the question asks for?"
+            )
+        finally:
+            if self.room and self.room.lost:
+                self.leave()
         return lost
 
     def leave(self) -> None:
@@ -143,6 +157,32 @@ class Attempt:
         self.tampering += [f"the database refused: {what}" for what in self.line.refused]
 
 
+class TimeIsUp(BaseException):
+    """A submission's time is up; no `Exception`, which a check may catch."""
+
+
+@contextmanager
+def _until(deadline: float) -> Iterator[None]:
+    """Raise TimeIsUp in the block at the deadline: what came back may be made to keep a check busy for ever.
+
+    It works by a signal, so without effect outside of the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def expire(number, frame):
+        raise TimeIsUp
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.01))
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
 def grade(submission: Submission, workplace: Workplace, seed: int, limits: Limits, mode: Mode) -> Mark:
     """The mark of one submission.
 
@@ -156,7 +196,7 @@ def grade(submission: Submission, workplace: Workplace, seed: int, limits: Limit
         return mark
     questions = questions_of(submission.exercise)
     with own_database(workplace) as database:
-        attempt = Attempt(submission, _sandbox(workplace, limits, mode), workplace, database)
+        attempt = Attempt(submission, _sandbox(workplace, limits, mode, threading.get_ident()), workplace, database)
         try:
             for question in questions:
                 rng = np.random.default_rng(_entropy(seed, submission.learner, question.name))
@@ -176,8 +216,8 @@ def _entropy(seed: int, *names: str) -> list[int]:
 
 
 @cache
-def _sandbox(workplace: Workplace, limits: Limits, mode: Mode) -> Sandbox:
-    """The sandbox of this process, for as long as the batch goes on."""
+def _sandbox(workplace: Workplace, limits: Limits, mode: Mode, thread: int) -> Sandbox:
+    """The sandbox of this thread, of which Dask's workers may have several, for as long as the batch goes on."""
     return Sandbox(limits, workplace.prefix, mode)
 
 
@@ -210,7 +250,7 @@ def grade_folder(
     out: Path,
     *,
     jobs: int = 0,
-    seed: int = 0,
+    seed: int | None = None,
     limits: Limits = USUAL,
     trusted: bool = False,
     resume: bool = False,
@@ -222,7 +262,8 @@ def grade_folder(
         root: a folder of submissions, or a zip; see `find_submissions`.
         out: the folder that the reports go to; `graded/` in it keeps each mark from when it is known.
         jobs: how many are graded at a time; 0 for as many as there are cores.
-        seed: what the inputs of the checks are drawn from; the same seed gives the same inputs.
+        seed: what the inputs of the checks are drawn from; the same seed gives the same inputs. By default
+            one that nobody can foresee, or with `resume` that of the run before.
         trusted: without a sandbox: the submissions are run as your own code.
         resume: go on where an interrupted run stopped: what was graded with this seed and is the same file
             is not graded again.
@@ -236,15 +277,13 @@ def grade_folder(
     """
     places = find_submissions(root)
     settings.forget_models()  # the sandbox has no network, and the checks use the models that it uses
-    keep = Kept(out / "graded", seed)
-    if not resume:
-        keep.clear()
+    keep = Kept(out / "graded", seed, resume=resume)
     marks = {place: mark for place in places if (mark := keep.find(place))}
     left = [place for place in places if place not in marks]
     if left:
-        with workplace(database_url()) as where, _executor(jobs, dask, len(left)) as executor:
+        with workplace(database_url()) as where, _executor(jobs, dask, len(left), limits.memory_bytes) as executor:
             futures = {
-                executor.submit(Job(place, where, seed, limits, "trusted" if trusted else "rooms")): place
+                executor.submit(Job(place, where, keep.seed, limits, "trusted" if trusted else "rooms")): place
                 for place in left
             }
             bar = tqdm(total=len(places), initial=len(marks), unit="notebook", desc="grading", smoothing=0.1)
@@ -254,7 +293,7 @@ def grade_folder(
                     marks[place] = keep.add(place, _result(future))
                     bar.update()
     found = [marks[place] for place in places]
-    write_reports(found, out, seed=seed)
+    write_reports(found, out, seed=keep.seed)
     return found
 
 
@@ -264,15 +303,23 @@ class Kept:
     Args:
         folder: where they are kept.
         seed: of this run; marks of another do not count.
+        resume: whether those of the run before are of use.
+
+    Attributes:
+        seed: of this run.
     """
 
-    def __init__(self, folder: Path, seed: int):
-        self.folder, self.seed = folder, seed
-
-    def clear(self) -> None:
-        """Forget them all."""
-        for file in self.folder.glob("*.json"):
-            file.unlink()
+    def __init__(self, folder: Path, seed: int | None, *, resume: bool):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        before = folder / "seed"
+        if seed is None and resume and before.exists():
+            seed = int(before.read_text())
+        self.seed = secrets.randbelow(2**31) if seed is None else seed
+        if not resume:
+            for file in folder.glob("*.json"):
+                file.unlink()
+        _replace(before, str(self.seed))
 
     def find(self, place: Place) -> Mark | None:
         """The mark of this very file, if it is known."""
@@ -285,11 +332,7 @@ class Kept:
 
     def add(self, place: Place, mark: Mark) -> Mark:
         """Keep a mark."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = self._file(place)
-        unfinished = file.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps({"of": self._of(place), "mark": mark.as_dict()}), encoding="utf-8")
-        unfinished.replace(file)
+        _replace(self._file(place), json.dumps({"of": self._of(place), "mark": mark.as_dict()}))
         return mark
 
     def _file(self, place: Place) -> Path:
@@ -300,8 +343,14 @@ class Kept:
         return [self.seed, place.learner, place.exercise, place.problem, place.entry.size, place.entry.modified, beside]
 
 
+def _replace(file: Path, text: str) -> None:
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(file)
+
+
 @contextmanager
-def _executor(jobs: int, dask: str, work: int) -> Iterator[Executor]:
+def _executor(jobs: int, dask: str, work: int, most_bytes: int) -> Iterator[Executor]:
     """Processes of this machine, or the Dask cluster's."""
     if dask:
         with _dask_client(dask) as client:
@@ -311,13 +360,20 @@ def _executor(jobs: int, dask: str, work: int) -> Iterator[Executor]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     processes = min(jobs or os.cpu_count() or 1, work)
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_process) as executor:
+    with ProcessPoolExecutor(processes, context, initializer=_begin_process, initargs=(most_bytes,)) as executor:
         yield executor
 
 
-def _begin_process() -> None:
-    """Ctrl-C is the first process's business, which ends the others."""
+def _begin_process(most_bytes: int) -> None:
+    """Ctrl-C is the first process's business, which ends the others.
+
+    What a submission returns, or puts into its database, may be made to fill the memory of whoever looks at it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     settings.forget_models()
 
 
@@ -348,10 +404,11 @@ def _stopped_at_once(executor: Executor, futures: Iterable[Future]) -> Iterator[
     try:
         yield
     except BaseException as error:
-        for future in futures:
-            future.cancel()
-        for process in list((getattr(executor, "_processes", None) or {}).values()):
+        processes = list((getattr(executor, "_processes", None) or {}).values())
+        for process in processes:
             process.kill()
+        for future in [] if processes else futures:
+            future.cancel()
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(
                 "Interrupted. What was graded is kept: `pgv grade … --resume` with the same folders goes on from there."

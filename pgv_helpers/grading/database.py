@@ -26,44 +26,65 @@ from psycopg2.extensions import make_dsn
 
 from pgv_helpers.db import query, work_in
 from pgv_helpers.errors import ConnectionFailed
-
-MOST_BYTES = 2 * 2**30
-"""How large a submission's database may get."""
+from pgv_helpers.search import count_words_body
 
 CONNECTION_LIMIT = 30
-TEMPORARY_FILES = "1GB"
+MOST_LOCKS = 2000
+"""How many locks a submission may hold; PostgreSQL has room for a few thousand, for all databases together."""
+
+TEMPORARY_FILES = "256MB"
 STATEMENT_TIMEOUT = "60s"
 LOCK_TIMEOUT = "3s"
 
-GUARD = """
+OWN = """NOT IN (SELECT oid FROM pg_namespace
+                      WHERE nspname IN ('pg_catalog', 'information_schema', 'public', 'guard', 'pg_toast'))"""
+
+GUARD = f"""
 CREATE SCHEMA guard;
-CREATE FUNCTION guard.refuse() RETURNS event_trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
-DECLARE namesake text;
+CREATE TABLE guard.allowed (body text);
+GRANT USAGE ON SCHEMA guard TO PUBLIC;
+GRANT SELECT ON guard.allowed TO PUBLIC;
+CREATE FUNCTION guard.refuse() RETURNS event_trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE what text;
 BEGIN
     IF tg_tag IN ('CREATE RULE', 'CREATE CAST', 'CREATE OPERATOR', 'ALTER OPERATOR',
                   'CREATE AGGREGATE', 'ALTER AGGREGATE', 'CREATE OPERATOR CLASS', 'CREATE OPERATOR FAMILY',
                   'CREATE EVENT TRIGGER') THEN
         RAISE insufficient_privilege USING MESSAGE = format('the grader does not allow %s', tg_tag);
     END IF;
-    IF tg_event = 'ddl_command_end' THEN
-        SELECT own.proname INTO namesake FROM pg_proc AS own JOIN pg_proc AS known USING (proname)
-        WHERE own.pronamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname IN
-                                       ('pg_catalog', 'information_schema', 'public', 'guard', 'pg_toast'))
-          AND known.pronamespace IN ('pg_catalog'::regnamespace, 'public'::regnamespace)
-        LIMIT 1;
-        IF namesake IS NOT NULL THEN
-            RAISE insufficient_privilege USING MESSAGE = format(
-                'the grader does not allow a function with the name of one that is there: %s', namesake);
-        END IF;
-        SELECT own.typname INTO namesake FROM pg_type AS own JOIN pg_type AS known USING (typname)
-        WHERE known.typnamespace IN ('pg_catalog'::regnamespace, 'public'::regnamespace)
-          AND own.typnamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname IN
-                                       ('pg_catalog', 'information_schema', 'public', 'pg_toast'))
-        LIMIT 1;
-        IF namesake IS NOT NULL THEN  -- a table is a type, too
-            RAISE insufficient_privilege USING MESSAGE = format(
-                'the grader does not allow a table or a type with the name of one that is there: %s', namesake);
-        END IF;
+    IF tg_event = 'ddl_command_start' THEN
+        RETURN;
+    END IF;
+    SELECT own.typname INTO what FROM pg_type AS own JOIN pg_type AS known USING (typname)
+    WHERE known.typnamespace IN ('pg_catalog'::regnamespace, 'public'::regnamespace) AND own.typnamespace {OWN}
+    LIMIT 1;
+    IF what IS NOT NULL THEN  -- a table is a type, too
+        RAISE insufficient_privilege USING MESSAGE = format(
+            'the grader does not allow a table or a type with the name of one that is there: %s', what);
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace {OWN}) THEN
+        RETURN;
+    END IF;
+    SELECT own.proname INTO what FROM pg_proc AS own JOIN pg_proc AS known USING (proname)
+    WHERE known.pronamespace IN ('pg_catalog'::regnamespace, 'public'::regnamespace) AND own.pronamespace {OWN}
+    LIMIT 1;
+    IF what IS NOT NULL THEN
+        RAISE insufficient_privilege USING MESSAGE = format(
+            'the grader does not allow a function with the name of one that is there: %s', what);
+    END IF;
+    SELECT proname INTO what
+    FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
+    JOIN pg_depend ON refclassid = 'pg_proc'::regclass AND refobjid = pg_proc.oid
+    WHERE classid IN ('pg_trigger'::regclass, 'pg_constraint'::regclass, 'pg_attrdef'::regclass,
+                      'pg_policy'::regclass, 'pg_rewrite'::regclass, 'pg_class'::regclass,
+                      'pg_statistic_ext'::regclass, 'pg_type'::regclass)
+      AND pronamespace {OWN}
+      AND replace(prosrc, format('"%s"."%s"', nspname, proname), 'counts') NOT IN (SELECT body FROM guard.allowed)
+    LIMIT 1;
+    IF what IS NOT NULL THEN
+        RAISE insufficient_privilege USING MESSAGE = format(
+            'the grader does not allow a function of your own in a trigger, a view, a policy, an index, a type, '
+            'a default, a generated column or a constraint: %s', what);
     END IF;
 END $$;
 CREATE EVENT TRIGGER guard_before ON ddl_command_start EXECUTE FUNCTION guard.refuse();
@@ -71,16 +92,22 @@ CREATE EVENT TRIGGER guard_after ON ddl_command_end EXECUTE FUNCTION guard.refus
 """
 """What would make the checker's own statements lie is refused when it is made.
 
-Triggers are not, since the lessons make them; they run with the learner's rights (see `CheckersCursor`).
+Neither a name of the learner's can stand before one of PostgreSQL's or pgvector's, nor does
+code of the learner's run when the checker reads or writes a table. The triggers of
+`add_full_text`, which are the course's own, are allowed.
 """
+
+ROLE_SETTINGS = """
+    SELECT 1 FROM pg_catalog.pg_db_role_setting JOIN pg_catalog.pg_roles ON pg_roles.oid = setrole
+    WHERE rolname = session_user"""
 
 SESSION = """
     SELECT current_user::text, pg_catalog.current_setting('row_security'), pg_catalog.current_setting('search_path'),
            pg_catalog.current_setting('session_replication_role')"""
 
-CHANGES_SESSION = re.compile(
-    rb"\bset_config\b|\bSET\s+(LOCAL|ROLE|SESSION)\b|^\s*(SET|RESET|BEGIN|COMMIT|ROLLBACK)\b", re.I | re.M
-)
+SETS = re.compile(rb"\s*(SET|RESET|SELECT\s+set_config)\b", re.I)
+
+IDLE, IN_TRANSACTION = extensions.TRANSACTION_STATUS_IDLE, extensions.TRANSACTION_STATUS_INTRANS
 
 
 class Tampering(Exception):
@@ -88,28 +115,38 @@ class Tampering(Exception):
 
 
 class CheckersConnection(Connection):
-    """The checker's connection, which notices when something in the database changes its session."""
+    """The checker's connection, which notices when something in the database changes its session.
+
+    Attributes:
+        session: what the session outside of a transaction is to be; None after the checker itself changed it.
+    """
 
     session: tuple | None = None
 
 
 class CheckersCursor(Cursor):
-    """Before each statement it makes sure that the session is as the statement before left it.
+    """Before each statement outside of a transaction it makes sure that the session is as the checker left it.
 
-    A trigger of the learner's that fires on a row of the check's could otherwise set the search path,
-    so that the check goes on to read a table that says what the learner would like.
+    Code of the learner's in the database could otherwise set the search path, so that the check goes on
+    to read a table that says what the learner would like. Within its transactions a check tries the
+    learner's settings, and ends each by a ROLLBACK.
     """
 
     def execute(self, statement, parameters=None):
-        if self.connection.info.transaction_status != extensions.TRANSACTION_STATUS_INERROR:
+        before = self.connection.info.transaction_status
+        if before == IDLE and self.connection.autocommit:
             super().execute(SESSION)
             session = self.fetchone()
             if self.connection.session not in (None, session):
                 raise Tampering("The checker's own session was changed by something that was left in the database.")
             self.connection.session = session
         super().execute(statement, parameters)
-        if CHANGES_SESSION.search(self.query or b""):
+        sent = self.query or b""
+        if before == IDLE and self.connection.autocommit and SETS.match(sent):
             self.connection.session = None
+        now = self.connection.info.transaction_status
+        if before == IN_TRANSACTION and now == IDLE and sent not in (b"COMMIT", b"ROLLBACK"):
+            raise Tampering("The checker's own transaction was ended by a statement of the submission's.")
 
 
 @dataclass(frozen=True)
@@ -227,11 +264,18 @@ def checked_schema(database: Database) -> Iterator[tuple[Connection, str]]:
 
     Row-level security is off: a policy that would hide rows from the checker is an error.
     """
-    db = psycopg2.connect(database.checker, connection_factory=CheckersConnection, cursor_factory=CheckersCursor)
+    try:
+        db = psycopg2.connect(database.checker, connection_factory=CheckersConnection, cursor_factory=CheckersCursor)
+    except psycopg2.OperationalError as error:
+        raise ConnectionFailed(f"The checker cannot connect: {error}") from error
     db.autocommit = True
     schema = f"check_{db.info.backend_pid}_{secrets.token_hex(4)}"
     try:
+        if not query(db, ROLE_SETTINGS).empty:
+            raise Tampering("The settings of the checker's own role were changed.")
         with db.cursor() as cur:
+            # Temporary tables come last; what has the learner's role for its name is no schema to look in.
+            cur.execute("SET search_path = public, pg_temp")
             cur.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(database.role)))
             cur.execute("SET lock_timeout = %s; SET statement_timeout = %s", [LOCK_TIMEOUT, STATEMENT_TIMEOUT])
             cur.execute("SET row_security = off")
@@ -240,6 +284,24 @@ def checked_schema(database: Database) -> Iterator[tuple[Connection, str]]:
         yield db, schema
     finally:
         db.close()
+
+
+def too_much(workplace: Workplace, database: Database, most_bytes: int) -> str:
+    """What the submission has too much of in the database, if anything: bytes, or locks."""
+    statement = """
+        SELECT pg_database_size(oid) AS bytes, (SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+                                                WHERE usename = %s) AS locks
+        FROM pg_database WHERE datname = %s"""
+    admin = _admin(workplace.server)
+    try:
+        held = query(admin, statement, [database.role, database.name]).iloc[0]
+    finally:
+        admin.close()
+    if held.bytes > most_bytes:
+        return f"its database grew to {held.bytes / 2**20:,.0f} MB, and {most_bytes / 2**20:,.0f} MB are the most"
+    if held.locks > MOST_LOCKS:
+        return f"it held {held.locks} locks in the database, and {MOST_LOCKS} are the most"
+    return ""
 
 
 def end_sessions(workplace: Workplace, database: Database) -> None:
@@ -258,12 +320,14 @@ def _admin(server: str) -> Connection:
 
 
 def _make_template(admin: Connection, workplace: Workplace) -> None:
-    query(admin, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(workplace.template)))
+    for statement in ("CREATE DATABASE {}", "REVOKE ALL ON DATABASE {} FROM PUBLIC"):
+        query(admin, sql.SQL(statement).format(sql.Identifier(workplace.template)))
     inside = _admin(make_dsn(workplace.server, dbname=workplace.template))
     try:
         query(inside, "CREATE EXTENSION vector SCHEMA public; CREATE EXTENSION pg_trgm SCHEMA public")
         query(inside, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
         query(inside, GUARD)
+        query(inside, "INSERT INTO guard.allowed VALUES (%s)", [count_words_body("counts")])
     finally:
         inside.close()
 

@@ -13,12 +13,15 @@ that the grader makes a sandbox for each submission; or "trusted", without a san
 """
 
 import ctypes
+import errno
 import gc
 import json
 import os
+import re
 import resource
 import signal
 import socket
+import struct
 import sys
 import time
 import types
@@ -30,17 +33,42 @@ from pgv_helpers.grading import wire
 NEW_MOUNTS, NEW_IPC, NEW_USERS, NEW_PROCESSES = 0x00020000, 0x08000000, 0x10000000, 0x20000000
 NOBODY = 65534
 MOUNT_PLAIN = 2 | 4  # no setuid programs, no devices
-PARENT_DEATH_SIGNAL, NO_NEW_PRIVILEGES, DUMPABLE = 1, 38, 4
+MOUNT_BIND = 4096 | 16384  # with what is mounted below
+PARENT_DEATH_SIGNAL, NO_NEW_PRIVILEGES, DUMPABLE, SECCOMP, SECCOMP_FILTER = 1, 38, 4, 22, 2
 CAPABILITY_VERSION_3 = 0x20080522
+
+NO_CALLS = {
+    "x86_64": (0xC000003E, {
+        "memfd_create": 319, "memfd_secret": 447, "shmget": 29, "io_uring_setup": 425, "userfaultfd": 323,
+        "bpf": 321, "perf_event_open": 298, "add_key": 248, "request_key": 249, "keyctl": 250,
+        "unshare": 272, "setns": 308, "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161,
+        "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311,
+    }),
+    "aarch64": (0xC00000B7, {
+        "memfd_create": 279, "memfd_secret": 447, "shmget": 194, "io_uring_setup": 425, "userfaultfd": 282,
+        "bpf": 280, "perf_event_open": 241, "add_key": 217, "request_key": 218, "keyctl": 219,
+        "unshare": 97, "setns": 268, "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51,
+        "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271,
+    }),
+}  # fmt: skip
+"""System calls that no exercise needs: memory that belongs to no process, other namespaces, and doors to the kernel.
+
+By the machine's name: its number in <linux/audit.h>, and the calls' numbers.
+"""
 
 WATCHED = {"socket.connect", "subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.kill", "os.exec"}
 """Audit events (https://docs.python.org/3/library/audit_events.html) that no exercise asks for."""
-FORBIDDEN = ("/root", "/home", "/etc/shadow", "solutions", "submissions", "submitted", "/environ", "/mem")
-"""What the paths have in them that a submission has no business with; none is there."""
+FORBIDDEN = re.compile(
+    r"/(root|home)/|/etc/(shadow|passwd)|.*/(solutions|submi(ssions|tted))\b|/proc/.*/(environ|mem)$"
+)
+"""Paths that a submission has no business with; none is there."""
 
 
 def main() -> None:
     """Serve the grader at the other end of the socket until it hangs up."""
+    if sys.platform == "linux":
+        # A room may be the same user's; of the processes outside of it, it may read and trace none.
+        ctypes.CDLL(None).prctl(DUMPABLE, 0, 0, 0, 0)
     control = socket.socket(fileno=int(sys.argv[1]))
     mode, limits = sys.argv[2], json.loads(sys.argv[3])
     shell = _warm_up()
@@ -76,6 +104,7 @@ def _warm_up() -> Any:
             __import__(f"pgv_helpers.{home}")
     sys.modules["pgv_helpers.course.notebook"] = _notebook_without_checks()
     shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
+    shell.enable_gui = lambda gui=None: None  # which `%matplotlib inline` calls
     shell.showtraceback = shell.showsyntaxerror = lambda *arguments, **options: None
     gc.collect()
     gc.freeze()
@@ -102,7 +131,9 @@ def _live(line: socket.socket, shell: Any, mode: str, limits: dict) -> None:
             _become_nobody()
         else:
             os.setsid()
-        _limit(limits)
+        _limit(limits, mode)
+        if mode != "trusted":
+            _refuse_calls()
         os.makedirs("/tmp/pgv-work" if mode != "trusted" else limits["folder"], exist_ok=True)
         os.chdir("/tmp/pgv-work" if mode != "trusted" else limits["folder"])
         nothing = os.open(os.devnull, os.O_RDWR)
@@ -133,11 +164,17 @@ def _enter_room(limits: dict) -> None:
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    call("prctl", DUMPABLE, 0, 0, 0, 0)  # a submission must not trace the processes that wait for its end
     _go_on_in_a_child()
     # The first process of the new namespace: with it all the others end.
     call("prctl", PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     size = f"size={limits['tmp_bytes']},mode=1777".encode()
+    in_tmp = {folder: os.open(folder, os.O_PATH) for folder in limits["in_tmp"]}
     call("mount", b"tmpfs", b"/tmp", b"tmpfs", MOUNT_PLAIN, size)
+    for folder, there in in_tmp.items():  # Python itself, where it lies in the /tmp that is covered now
+        os.makedirs(folder, exist_ok=True)
+        call("mount", f"/proc/self/fd/{there}".encode(), folder.encode(), None, MOUNT_BIND, None)
+        os.close(there)
     call("mount", b"tmpfs", b"/dev/shm", b"tmpfs", MOUNT_PLAIN, size)
     # Root's bubblewrap covers parts of /proc, and then no other may be mounted; that of the sandbox shows
     # no process but the warm one and this submission's.
@@ -147,6 +184,7 @@ def _enter_room(limits: dict) -> None:
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     call("capset", header, (ctypes.c_uint32 * 6)())
     _go_on_in_a_child()
+    call("prctl", DUMPABLE, 1, 0, 0, 0)
 
 
 def _become_nobody() -> None:
@@ -154,6 +192,21 @@ def _become_nobody() -> None:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+def _refuse_calls() -> None:
+    """Let NO_CALLS fail from now on, by seccomp (https://docs.kernel.org/userspace-api/seccomp_filter.html)."""
+    machine, calls = NO_CALLS.get(os.uname().machine, (0, {}))
+    load, equal, at_least, end = 0x20, 0x15, 0x35, 0x06
+    allowed, refused = 0x7FFF0000, 0x00050000 | errno.EPERM
+    last = len(calls) + 5  # the step that refuses; each step jumps over so many
+    steps = [(load, 0, 0, 4), (equal, 0, last - 2, machine), (load, 0, 0, 0), (at_least, last - 4, 0, 0x40000000)]
+    steps += [(equal, last - place, 0, number) for place, number in enumerate(calls.values(), start=5)]
+    steps += [(end, 0, 0, allowed), (end, 0, 0, refused)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    program = struct.pack("@HP", len(steps), ctypes.addressof(code))
+    if calls and ctypes.CDLL(None, use_errno=True).prctl(SECCOMP, SECCOMP_FILTER, program, 0, 0):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "seccomp")
 
 
 def _go_on_in_a_child() -> None:
@@ -165,7 +218,7 @@ def _go_on_in_a_child() -> None:
                 os._exit(os.waitstatus_to_exitcode(status) & 255)
 
 
-def _limit(limits: dict) -> None:
+def _limit(limits: dict, mode: str) -> None:
     for name, key in (
         ("RLIMIT_DATA", "process_bytes"),
         ("RLIMIT_NPROC", "processes"),
@@ -173,7 +226,8 @@ def _limit(limits: dict) -> None:
         ("RLIMIT_FSIZE", "file_bytes"),
         ("RLIMIT_CPU", "seconds"),
     ):
-        if hasattr(resource, name):
+        # Without a sandbox all the processes of the user who grades would count.
+        if hasattr(resource, name) and not (mode == "trusted" and key == "processes"):
             resource.setrlimit(getattr(resource, name), (limits[key], limits[key]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
@@ -201,18 +255,21 @@ class _Room:
             self.seen = []
             try:
                 frame = wire.encode(reply)
-            except wire.NotData as error:
-                frame = wire.encode({"wrong": f"What it returned is no answer: {error}."})
+            except Exception as error:  # by objects that only seem to be what they are
+                said = str(error) if isinstance(error, wire.NotData) else f"reading it raised {type(error).__name__}"
+                frame = wire.encode({"wrong": f"What it returned is no answer: {said}."})
             wire.send(self.line, frame)
 
     def do_enter(self, environment: dict, files: dict) -> dict:
         """Take up the submission's environment and the files that came with it."""
         os.environ.update(environment)
-        for name, content in files.items():
-            path = Path(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        sys.addaudithook(self._watch)
+        try:
+            for name, content in files.items():
+                path = Path(name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        finally:
+            sys.addaudithook(self._watch)
         return {}
 
     def do_cell(self, source: str, seconds: float) -> dict:
@@ -284,7 +341,7 @@ class _Room:
     def _watch(self, event: str, arguments: tuple) -> None:
         if event == "open" and isinstance(arguments[0], str):
             own = arguments[0].startswith((sys.prefix, sys.base_prefix, "/usr/"))
-            if not own and any(part in arguments[0] for part in FORBIDDEN):
+            if not own and FORBIDDEN.match(arguments[0]):
                 self._saw(f"opened {arguments[0]}")
         elif event == "socket.connect":
             if "/.s.PGSQL." not in str(arguments[1]):

@@ -10,6 +10,7 @@ as one role, and is dead while no call goes on.
 import asyncio
 import struct
 import threading
+from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +18,45 @@ from typing import Any
 
 from psycopg2.extensions import parse_dsn
 
-from pgv_helpers.course.learner import CREATE_INDEX, Statement
+from pgv_helpers.course.learner import CREATE_INDEX, SET_IN_SESSION, Statement
 from pgv_helpers.errors import ConnectionFailed
 
 TLS_REQUEST, GSS_REQUEST, CANCEL_REQUEST = 80877103, 80877104, 80877102
 MOST_CONNECTIONS = 20
 ANSWER_SECONDS = 10
 """How long a question of the grader's own may take on a learner's connection."""
-SET_IN_SESSION = "SELECT name, setting FROM pg_settings WHERE source = 'session'"
+MOST_BYTES = 256 * 2**20
+"""How much SQL may be sent in one call."""
+MOST_STATEMENTS = 100_000
+"""How many statements may be sent in one call, or wait for their end."""
+MOST_ANSWER = 16 * 2**20
+"""The largest message of the server's that is looked at."""
+MOST_LOGIN = 10_000
+"""The largest message of a login."""
+MOST_REFUSALS = 20
+"""How many refusals are remembered."""
 IDLE, FAILED = b"I", b"E"
+
+
+class _TooMuch(Exception):
+    """Somebody sends more than the line takes."""
+
+
+@dataclass(eq=False)
+class _Sent:
+    """What PostgreSQL has yet to answer: a query, an execution of what was prepared, or the end of such a series.
+
+    Attributes:
+        kind: of its message: Q, E, S or F.
+        text: of its statement; None for what is none.
+    """
+
+    kind: bytes
+    text: str | None = None
+    status: str = ""
+    failed: bool = False
+    rows: int = 0
+    set_before: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -34,22 +65,30 @@ class _Session:
 
     Attributes:
         state: of its transaction, as PostgreSQL last said: idle, in one, or in one that has failed.
-        sent: texts of statements that PostgreSQL has not finished.
+        sent: what PostgreSQL has not answered yet, in order.
+        prepared, portals: the texts of prepared statements, and of those that are bound, by name.
+        text: the last that was sent.
         spoke: whether something was sent since the last call began.
+        new: whether the connection was made since then.
+        unended: whether something was executed in a series of messages that was not ended.
+        kept: bytes of prepared statements; `asked`, of rows that answer the grader.
         answer: waits for the rows of the grader's own question, while there is one.
     """
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
     state: bytes = b""
-    sent: list[str] = field(default_factory=list)
-    busy: bool = False
+    sent: deque[_Sent] = field(default_factory=deque)
+    prepared: dict[bytes, str] = field(default_factory=dict)
+    portals: dict[bytes, str] = field(default_factory=dict)
+    text: str = ""
     spoke: bool = False
-    status: str = ""
-    failed: bool = False
-    set_before: dict[str, str] = field(default_factory=dict)
+    new: bool = True
+    unended: bool = False
+    kept: int = 0
     answer: asyncio.Future | None = None
     rows: list[list[str | None]] = field(default_factory=list)
+    asked: int = 0
 
 
 class Line:
@@ -78,6 +117,8 @@ class Line:
         self.role, self.database = role, database
         self.statements: list[Statement] = []
         self.refused: list[str] = []
+        self._sent_bytes = 0
+        self._connections = 0
         self._sessions: list[_Session] = []
         self._own: _Session | None = None
         self._loop = asyncio.new_event_loop()
@@ -96,9 +137,11 @@ class Line:
         """The call has ended: nothing passes any more. Whether a statement still runs."""
         return self._run(self._set(False))
 
-    def own(self) -> None:
-        """The connection that was made last is the one that the learner was given."""
-        self._own = self._sessions[-1] if self._sessions else None
+    def own(self) -> bool:
+        """The connection that was made in the last call is the one that the learner was given; was there just one?"""
+        made = [session for session in self._sessions if session.new and session.state]
+        self._own = made[-1] if made else None
+        return len(made) == 1
 
     @property
     def in_transaction(self) -> bool:
@@ -148,17 +191,21 @@ class Line:
 
     async def _set(self, open_: bool) -> bool:
         if open_:
-            self.statements = []
+            self.statements, self._sent_bytes = [], 0
             for session in self._sessions:
-                session.spoke = False
+                session.spoke = session.new = False
             self._open.set()
             return False
         self._open.clear()
-        return any(session.busy for session in self._sessions)
+        return any(session.sent or session.unended for session in self._sessions)
 
     async def _connected(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         session = None
+        self._connections += 1
         try:
+            if self._connections > 2 * MOST_CONNECTIONS:  # some that have not logged in
+                self._refuse(f"more than {2 * MOST_CONNECTIONS} sockets at once")
+                return
             startup = await self._startup(reader, client)
             if startup is None:
                 return
@@ -171,12 +218,17 @@ class Line:
             _, left = await asyncio.wait([forward, back], return_when=asyncio.FIRST_COMPLETED)
             for task in left:
                 task.cancel()
-            await asyncio.gather(forward, back, return_exceptions=True)
+            for ended in await asyncio.gather(forward, back, return_exceptions=True):
+                if isinstance(ended, _TooMuch):
+                    self._refuse(str(ended))
         except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
             pass  # somebody hung up
         finally:
+            self._connections -= 1
             if session:
                 self._sessions.remove(session)
+                for sent in session.sent:
+                    self._record(sent)
                 session.server.close()
                 if session.answer and not session.answer.done():
                     session.answer.set_exception(ConnectionError("the connection was closed"))
@@ -189,10 +241,10 @@ class Line:
 
     async def _startup(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> bytes | None:
         """The message that asks for a login, if the login is the learner's own."""
-        while True:
+        for _ in range(4):  # libpq asks for TLS and for GSS first
             await self._open.wait()
             length, code = struct.unpack("!II", await reader.readexactly(8))
-            if not 8 <= length <= 10_000:
+            if not 8 <= length <= MOST_LOGIN:
                 return None
             rest = await reader.readexactly(length - 8)
             if code in (TLS_REQUEST, GSS_REQUEST):
@@ -207,10 +259,10 @@ class Line:
             }
             role, database = given.get("user", ""), given.get("database") or given.get("user", "")
             if (role, database) != (self.role, self.database) or "replication" in given:
-                self.refused.append(f"a login as {role!r} to the database {database!r}")
+                self._refuse(f"a login as {role!r} to the database {database!r}")
                 refusal = "the grader lets a submission into its own database only, as its own role"
             elif len(self._sessions) >= MOST_CONNECTIONS:
-                self.refused.append(f"more than {MOST_CONNECTIONS} connections at once")
+                self._refuse(f"more than {MOST_CONNECTIONS} connections at once")
                 refusal = f"the grader gives a submission {MOST_CONNECTIONS} connections at most"
             else:
                 return struct.pack("!II", length, code) + rest
@@ -224,30 +276,64 @@ class Line:
         while True:
             header = await reader.readexactly(5)
             kind, left = header[:1], struct.unpack("!I", header[1:])[0] - 4
-            if session.state:  # after the login
+            if left < 0:
+                return
+            if kind == b"d":  # of a COPY, whose statement is still running
+                session.server.write(header)
+                while left > 0:
+                    if not (some := await reader.read(min(left, 2**20))):
+                        return
+                    left -= len(some)
+                    await self._open.wait()
+                    session.server.write(some)
+                    await session.server.drain()
+                continue
+            if session.state:
                 await self._open.wait()
+            most = MOST_BYTES if session.state else MOST_LOGIN
+            if left > most or self._sent_bytes + left > MOST_BYTES or len(session.sent) > MOST_STATEMENTS:
+                raise _TooMuch(f"in one call more than {MOST_BYTES / 2**20:.0f} MB, or {MOST_STATEMENTS} statements")
+            self._sent_bytes += left
+            body = await reader.readexactly(left)
+            if session.state:  # after the login
+                if kind == b"Q" and CREATE_INDEX.search(_text(body)) and self._ready(session):
+                    await self._open.wait()
+                    set_before = dict(await self._ask(session, SET_IN_SESSION))
+                else:
+                    set_before = {}
+                # It is noted and sent at once, or not before the next call: a message may come in two halves.
+                while not self._open.is_set():
+                    await self._open.wait()
                 session.spoke = True
-            body = b""
-            if kind in b"QP":
-                body = await reader.readexactly(left)
-                left = 0
-                await self._note(session, kind, body)
-            if kind in b"QPBESFX" and session.state and kind != b"X":
-                session.busy = True
+                self._note(session, kind, body, set_before)
             session.server.write(header + body)
-            while left > 0:
-                if not (some := await reader.read(min(left, 2**20))):
-                    return
-                left -= len(some)
-                session.server.write(some)
-                await session.server.drain()
             await session.server.drain()
 
-    async def _note(self, session: _Session, kind: bytes, body: bytes) -> None:
-        text = body.split(b"\0")[0 if kind == b"Q" else 1].decode(errors="replace")
-        if CREATE_INDEX.search(text) and not session.busy and session.state != FAILED:
-            session.set_before = dict(await self._ask(session, SET_IN_SESSION))
-        session.sent.append(text)
+    def _ready(self, session: _Session) -> bool:
+        """Whether the grader can ask something on this connection."""
+        return not session.sent and session.state != FAILED
+
+    def _note(self, session: _Session, kind: bytes, body: bytes, set_before: dict[str, str]) -> None:
+        """Remember what the server will answer."""
+        if kind in b"ESQ":
+            session.unended = kind == b"E"
+        if kind == b"Q":
+            session.text = _text(body)
+            session.sent.append(_Sent(kind, session.text, set_before=set_before))
+        elif kind == b"P":
+            name, text, *_ = body.split(b"\0", 2)
+            session.text = session.prepared[name] = _text(text)
+        elif kind == b"B":
+            portal, name, *_ = body.split(b"\0", 2)
+            session.text = session.portals[portal] = session.prepared.get(name, "")
+        elif kind == b"E":
+            session.sent.append(_Sent(kind, session.portals.get(body.split(b"\0", 1)[0], "")))
+        elif kind in b"SF":
+            session.sent.append(_Sent(kind))
+        if kind == b"P":
+            session.kept += len(body)
+        if session.kept > MOST_BYTES or len(session.portals) > MOST_STATEMENTS:
+            raise _TooMuch(f"more prepared statements on one connection than {MOST_BYTES / 2**20:.0f} MB")
 
     async def _back(self, session: _Session, answers: asyncio.StreamReader) -> None:
         """From the server to the learner, or to the grader where it has asked."""
@@ -255,7 +341,9 @@ class Line:
             header = await answers.readexactly(5)
             kind, left = header[:1], struct.unpack("!I", header[1:])[0] - 4
             asked = session.answer is not None
-            if asked or kind in b"CZEI":
+            if kind in b"CZEIs" or (asked and kind not in b"SA"):
+                if left > MOST_ANSWER:
+                    raise _TooMuch("an answer of the server's with hundreds of megabytes that are no rows")
                 body = await answers.readexactly(left)
                 if asked:
                     self._take(session, kind, body)
@@ -263,6 +351,8 @@ class Line:
                 self._observe(session, kind, body)
                 session.client.write(header + body)
             else:
+                if kind == b"D" and session.sent:
+                    session.sent[0].rows += 1
                 session.client.write(header)
                 while left > 0:
                     if not (some := await answers.read(min(left, 2**20))):
@@ -274,29 +364,52 @@ class Line:
                 await session.client.drain()
 
     def _observe(self, session: _Session, kind: bytes, body: bytes) -> None:
-        if kind == b"C":
-            session.status = body.rstrip(b"\0").decode()
-            if session.status.startswith("COPY"):
-                session.status = "COPY"  # as psycopg2 has it
+        sent = session.sent
+        if kind == b"Z":
+            session.state = body
+            while sent:
+                ended = sent.popleft()
+                self._record(ended)
+                if ended.kind != b"E":
+                    break
         elif kind == b"E":
-            session.failed = True
+            if sent:
+                sent[0].failed = True
+                while len(sent) > 1 and sent[0].kind == sent[1].kind == b"E":  # the server passes over what follows
+                    del sent[1]
             fields = {part[:1]: part[1:].decode(errors="replace") for part in body.split(b"\0") if part}
-            if fields.get(b"C") == "42501" and session.sent:
-                self.refused.append(f"{' '.join(session.sent[-1].split())[:200]} ({fields.get(b'M', '')})")
-        elif kind == b"Z":
-            session.state, session.busy = body, False
-            for text in session.sent:
-                if text.strip().rstrip(";").upper() not in ("BEGIN", "COMMIT", "ROLLBACK"):
-                    status = "" if session.failed else session.status
-                    self.statements.append(Statement(text, status, session.set_before))
-            session.sent, session.status, session.failed, session.set_before = [], "", False, {}
+            if fields.get(b"C") == "42501":
+                text = (sent[0].text if sent else None) or session.text
+                self._refuse(f"{' '.join(text[:1000].split())[:200]} ({fields.get(b'M', '')[:200]})")
+        elif sent and sent[0].kind == b"E":  # each execution has its own answer
+            ended = sent.popleft()
+            if kind == b"C":
+                ended.status = _status(body)
+            elif kind == b"s":  # it gave as many rows as it was to give, and there may be more
+                command = (ended.text.split(None, 1) or [""])[0].upper()
+                ended.status = f"{'SELECT' if command == 'WITH' else command} {ended.rows}"
+            self._record(ended)
+        elif sent and kind == b"C":
+            sent[0].status = _status(body)
+
+    def _record(self, sent: _Sent) -> None:
+        if sent.text is None or sent.text == SET_IN_SESSION:
+            return
+        if len(sent.text) < 20 and sent.text.strip().rstrip(";").upper() in ("BEGIN", "COMMIT", "ROLLBACK"):
+            return
+        if len(self.statements) < MOST_STATEMENTS:
+            self.statements.append(Statement(sent.text, "" if sent.failed else sent.status, sent.set_before))
+
+    def _refuse(self, what: str) -> None:
+        if what not in self.refused and len(self.refused) < MOST_REFUSALS:
+            self.refused.append(what)
 
     # -- the grader's own questions ---------------------------------------------------
 
     async def _ask(self, session: _Session | None, statement: str) -> list[list[str | None]]:
-        if session is None or session not in self._sessions or session.busy:
+        if session is None or session not in self._sessions or session.sent:
             raise ConnectionError("the learner's connection is closed or busy")
-        session.answer, session.rows = asyncio.get_running_loop().create_future(), []
+        session.answer, session.rows, session.asked = asyncio.get_running_loop().create_future(), [], 0
         text = statement.encode() + b"\0"
         session.server.write(b"Q" + struct.pack("!I", len(text) + 4) + text)
         try:
@@ -308,6 +421,9 @@ class Line:
             session.answer = None
 
     def _take(self, session: _Session, kind: bytes, body: bytes) -> None:
+        session.asked += len(body)
+        if session.asked > MOST_ANSWER:
+            raise _TooMuch("settings of many megabytes")
         if kind == b"D":
             session.rows.append(_fields(body))
         elif kind == b"E":
@@ -316,6 +432,16 @@ class Line:
             session.state = body
             if not session.answer.done():
                 session.answer.set_result(session.rows)
+
+
+def _text(body: bytes) -> str:
+    return body.partition(b"\0")[0].decode(errors="replace")
+
+
+def _status(body: bytes) -> str:
+    """The command that was done, as psycopg2 has it."""
+    status = body.rstrip(b"\0").decode()
+    return "COPY" if status.startswith("COPY") else status
 
 
 def _fields(row: bytes) -> list[str | None]:

@@ -1,6 +1,7 @@
 """The learner of a check whose functions live in a sandbox."""
 
 import builtins
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,10 @@ from pgv_helpers.grading.sandbox import Lost, Room
 GRACE_SECONDS = 3
 """How much longer than its time limit a call may take until the process is given up."""
 
-SETTINGS = "SELECT name, setting FROM pg_settings WHERE context IN ('user', 'superuser')"
+MOST_MESSAGE = 10_000
+"""How many characters of an error message are kept."""
+
+SETTINGS = "SELECT name, setting FROM pg_catalog.pg_settings WHERE context IN ('user', 'superuser')"
 
 TABLES = """
     SELECT relname, relkind
@@ -49,9 +53,10 @@ class RemoteLearner:
         self.conn = OwnConnection()
         self._autocommit = False
         reply = self._exchange("The connection", {"do": "begin", "schema": schema})
-        self.line.own()
         if "wrong" in reply:
-            raise Wrong(f"The connection could not be made: {reply['wrong']}")
+            raise Wrong(f"The connection could not be made: {_message(reply)}")
+        if not self.line.own():
+            raise Wrong("While the connection was made, others were made as well. Let nothing go on in the background.")
 
     @property
     def statements(self) -> list[Statement]:
@@ -89,7 +94,7 @@ class RemoteLearner:
         if reply.get("unsolved") is True:
             raise NotSolved
         if "wrong" in reply:
-            raise Wrong(str(reply["wrong"]))
+            raise Wrong(_message(reply))
         self._autocommit = bool(reply.get("autocommit"))
         return reply
 
@@ -106,17 +111,18 @@ class RemoteLearner:
                 return {"function": len(functions) - 1}
             return None
 
-        seconds = self.room.sandbox.limits.call_seconds + GRACE_SECONDS
+        began, seconds = time.monotonic(), self.room.sandbox.limits.call_seconds + GRACE_SECONDS
         self.line.listen()
         try:
-            reply = self.room.ask(request, seconds, special)
+            reply = self.room.ask(request, seconds, special, began)
             while "function" in reply:
                 answer = _answer(functions, reply, raised)
-                reply = self.room.ask(answer, seconds)
+                reply = self.room.ask(answer, seconds, began=began)
         except Lost as lost:
             raise Wrong(f"{function} could not be checked to its end: {lost}.") from None
         finally:
-            busy = self.line.hold()
+            if busy := self.line.hold():
+                self.room.lost = "its process was ended, because a statement of its went on"
         if raised:
             raise raised[0]
         if busy and "wrong" not in reply:
@@ -129,6 +135,10 @@ class RemoteLearner:
         if found.empty:
             raise Wrong("The schema that the check works in was dropped.")
         return dict(found.dropna().itertuples(index=False, name=None))
+
+
+def _message(reply: dict) -> str:
+    return str(reply["wrong"])[:MOST_MESSAGE]
 
 
 def _answer(functions: list[Callable], asked: dict, raised: list[Wrong]) -> dict:

@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,10 +26,18 @@ from pgv_helpers import settings
 from pgv_helpers.errors import CourseError
 from pgv_helpers.grading import wire
 
+HELPERS = Path(__file__).resolve().parents[1]
+
 Mode = Literal["rooms", "single", "trusted"]
 
 START_SECONDS = 120
 """How long the warm process may take to import everything, on a cold disk."""
+
+LOOK_SECONDS = 0.25
+"""How often the memory of a room is looked at."""
+
+MOST_SEEN = 20
+"""How many of a submission's doings are kept for the report."""
 
 
 class NoSandbox(CourseError):
@@ -46,10 +55,11 @@ class Limits:
     Attributes:
         call_seconds: one call of a function.
         cell_seconds: one cell.
-        seconds: all of its computing.
+        seconds: all of it, from the first cell to the last check.
         memory_bytes: of all its processes together.
         process_bytes: of one process.
         tmp_bytes: of its files.
+        database_bytes: of its database.
     """
 
     call_seconds: float = 10
@@ -61,6 +71,7 @@ class Limits:
     open_files: int = 256
     file_bytes: int = 100 * 2**20
     tmp_bytes: int = 256 * 2**20
+    database_bytes: int = 2 * 2**30
 
 
 class Sandbox:
@@ -139,13 +150,12 @@ class Sandbox:
             self._stop()
 
     def memory(self) -> int:
-        """Bytes that the room's processes use beyond those of the warm one."""
+        """Bytes that the sandbox's processes use; what several of them share counts once."""
         sizes = []
         with contextlib.suppress(psutil.Error):
             for process in psutil.Process(self._process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.Error):
-                    found = process.memory_info()
-                    sizes.append(found.rss - found.shared)
+                    sizes.append(_memory(process))
         return sum(sizes)
 
     def close(self) -> None:
@@ -155,7 +165,10 @@ class Sandbox:
 
     def _start(self) -> None:
         self._control, theirs = socket.socketpair()
-        limits = asdict(self.limits) | {"folder": str(self.folder / "work")}
+        limits = asdict(self.limits) | {
+            "folder": str(self.folder / "work"),
+            "in_tmp": [folder for folder in _python_folders() if folder.startswith("/tmp/")],
+        }
         python = [sys.executable, "-s", "-m", "pgv_helpers.grading.inside", str(theirs.fileno()), self.mode]
         command = [*([] if self.mode == "trusted" else _bubblewrap(self.line)), *python, json.dumps(limits)]
         environment = {
@@ -205,48 +218,55 @@ class Room:
         self.pipe = pipe
         self.seen: list[str] = []
         self.lost = ""
+        self.too_much: Callable[[], str] = lambda: ""  # what it uses too much of elsewhere, if anything
+        self._looked = time.monotonic()
 
-    def ask(self, request: dict, seconds: float, special: Any = lambda value: None) -> dict:
+    def ask(self, request: dict, seconds: float, special: Any = lambda value: None, began: float | None = None) -> dict:
         """Send a request and wait for the reply.
+
+        Args:
+            began: when the seconds began, by time.monotonic(); now by default.
 
         Raises:
             Lost: no reply came, or what came was none.
         """
-        self.send(request, special)
-        return self.receive(seconds)
-
-    def send(self, message: dict, special: Any = lambda value: None) -> None:
-        """Send a message."""
-        if self.lost:
-            raise Lost(self.lost)
-        try:
-            self.pipe.settimeout(START_SECONDS)
-            wire.send(self.pipe, wire.encode(message, special))
-        except (OSError, TimeoutError):
-            self._lose("it ended the process that it runs in")
+        deadline = (time.monotonic() if began is None else began) + seconds
+        self._send(request, special, deadline, seconds)
+        return self._receive(deadline, seconds)
 
     def receive(self, seconds: float) -> dict:
-        """The next message, of a dictionary.
+        """Wait for a message, as `ask` does for the reply."""
+        return self._receive(time.monotonic() + seconds, seconds)
 
-        Raises:
-            Lost: none came in time, the process ended, uses too much memory, or sent what is no data.
-        """
+    def _send(self, message: dict, special: Any, deadline: float, seconds: float) -> None:
         if self.lost:
             raise Lost(self.lost)
-        deadline = time.monotonic() + seconds
+        frame = wire.encode(message, special)
+        if (left := deadline - time.monotonic()) <= 0:
+            self._lose(f"it did not end within {seconds:.0f} seconds, and could not be interrupted")
         try:
-            while True:
-                self.pipe.settimeout(max(min(0.25, deadline - time.monotonic()), 0.01))
-                try:
+            self.pipe.settimeout(left)
+            wire.send(self.pipe, frame)
+        except TimeoutError:
+            self._lose("it does not listen any more")
+        except OSError:
+            self._lose("it ended the process that it runs in")
+
+    def _receive(self, deadline: float, seconds: float) -> dict:
+        """The next message, of a dictionary."""
+        if self.lost:
+            raise Lost(self.lost)
+        arrived = False
+        try:
+            while not arrived:
+                if time.monotonic() > deadline:
+                    self._lose(f"it did not end within {seconds:.0f} seconds, and could not be interrupted")
+                self.pipe.settimeout(LOOK_SECONDS)
+                with contextlib.suppress(TimeoutError):
                     self.pipe.recv(1, socket.MSG_PEEK)
-                    break
-                except TimeoutError:
-                    if self.sandbox.memory() > self.sandbox.limits.memory_bytes:
-                        self._lose(f"it used more than {self.sandbox.limits.memory_bytes / 2**30:.3g} GB of memory")
-                    if time.monotonic() > deadline:
-                        self._lose(f"it did not end within {seconds:.0f} seconds, and could not be interrupted")
-            self.pipe.settimeout(max(deadline - time.monotonic(), 5))
-            message = wire.decode(wire.receive(self.pipe))
+                    arrived = True
+                self._look()
+            message = wire.decode(wire.receive(self.pipe, deadline))
         except (EOFError, ConnectionError):
             self._lose("it ended the process that it runs in")
         except TimeoutError:
@@ -255,8 +275,9 @@ class Room:
             self._lose(f"what it answered cannot be read: {error}")
         if not isinstance(message, dict):
             self._lose("what it answered cannot be read: it is no message")
-        for item in message.pop("seen", None) or []:
-            self.seen.append(str(item)[:300])
+        seen = message.pop("seen", None)
+        self.seen += [str(item)[:300] for item in seen[:MOST_SEEN]] if isinstance(seen, list) else []
+        del self.seen[MOST_SEEN:]
         if message.pop("done", False) is True:
             self.lost = "its process was ended after a call that took too long"
         return message
@@ -266,9 +287,26 @@ class Room:
         self.pipe.close()
         self.sandbox.leave()
 
+    def _look(self) -> None:
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        if self.sandbox.memory() > (most := self.sandbox.limits.memory_bytes):
+            self._lose(f"it used more than {most / 2**30:.3g} GB of memory")
+        if what := self.too_much():
+            self._lose(what)
+        self._looked = time.monotonic()
+
     def _lose(self, why: str) -> None:
         self.lost = why
         raise Lost(why) from None
+
+
+def _memory(process: psutil.Process) -> int:
+    try:
+        return process.memory_full_info().pss
+    except psutil.AccessDenied:
+        found = process.memory_info()
+        return found.rss - found.shared
 
 
 def _bubblewrap(line: Path) -> list[str]:
@@ -296,34 +334,28 @@ def _bubblewrap(line: Path) -> list[str]:
     else:
         command += ["--unshare-user"]
     command += ["--die-with-parent", "--new-session", "--tmpfs", "/", "--proc", "/proc", "--dev", "/dev"]
+    command += ["--remount-ro", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm", "--perms", "1777", "--tmpfs", "/tmp"]
     for folder in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
         if os.path.islink(folder):
             command += ["--symlink", os.readlink(folder), folder]
         elif os.path.isdir(folder):
             command += ["--ro-bind", folder, folder]
+    command += ["--perms", "0755", "--dir", "/etc"]
     for file in ("/etc/ld.so.cache", "/etc/localtime", "/etc/fonts"):
         command += ["--ro-bind-try", file, file]
-    helpers = Path(__file__).resolve().parents[1]
-    folders = [sys.base_prefix, sys.prefix, sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(helpers)]
-    for folder in dict.fromkeys(folders):
+    for folder in _python_folders():
         if not folder.startswith("/usr/"):
             for parent in reversed(Path(folder).parents[:-1]):
                 command += ["--perms", "0755", "--dir", str(parent)]
             command += ["--ro-bind", folder, folder]
     # The checks and the hints stay with the grader.
     for folder in ("course/questions", "course/pristine"):
-        command += ["--tmpfs", str(helpers / folder)]
-    command += [
-        "--ro-bind",
-        str(line),
-        "/line",
-        "--perms",
-        "1777",
-        "--tmpfs",
-        "/tmp",
-        "--chdir",
-        str(helpers.parent),
-        "--remount-ro",
-        "/",
-    ]
+        command += ["--tmpfs", str(HELPERS / folder)]
+    command += ["--ro-bind", str(line), "/line", "--chdir", str(HELPERS.parent), "--remount-ro", "/"]
     return command
+
+
+def _python_folders() -> list[str]:
+    """Where Python, its packages and the helpers lie."""
+    places = [sys.base_prefix, sys.prefix, sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(HELPERS)]
+    return list(dict.fromkeys(places))

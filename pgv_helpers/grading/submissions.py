@@ -74,7 +74,7 @@ COPY_OF_EXERCISE = re.compile(rf"(?:{COPY}|[\s-]+\d{{1,2}}(?![^\W_]))+", re.I)
 COPY_OF_ANYTHING = re.compile(rf"{COPY}+$", re.I)
 COPY_OF = re.compile(r"^copy of\s+", re.I)
 
-MAGIC = re.compile(r"^(\s*)[%!].*", re.M)
+MAGIC = re.compile(r"^([ \t]*)[%!].*", re.M)
 MOST_PARSED = 200_000
 """How long a cell may be for its syntax to be looked at."""
 
@@ -302,7 +302,7 @@ def answers(cells: Sequence[Cell], questions: Sequence[Question]) -> dict[str, s
             continue
         definitions = _definitions(cell.source)
         if definitions is None:
-            said = set(re.findall(r"^\s*(?:async\s+)?def\s+(\w+)", cell.source, re.M))
+            said = set(re.findall(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", cell.source, re.M))
             attempted |= {name: [place] for name in said & wanted}
             continue
         functions, others = definitions

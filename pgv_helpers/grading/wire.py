@@ -11,6 +11,7 @@ import json
 import math
 import socket
 import struct
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -21,6 +22,9 @@ from pgvector import HalfVector, SparseVector, Vector
 
 MOST_BYTES = 64 * 2**20
 """The largest frame that is sent or taken."""
+
+MOST_VALUES = 2_000_000
+"""How many values a frame may hold outside of its arrays: each takes far more memory than it takes in the frame."""
 
 LENGTHS = struct.Struct("!II")
 NUMBERS = "biufcSUmM"
@@ -113,6 +117,8 @@ def encode(value: Any, special: Callable[[Any], Any] = lambda value: None) -> by
         text = json.dumps(form(value)).encode()
     except (RecursionError, ValueError) as error:
         raise NotData(f"it cannot be written down: {error}") from None
+    if _values(text) > MOST_VALUES:
+        raise NotData(f"it holds more than {MOST_VALUES:,} values")
     rest = sum(map(len, buffers))
     if len(text) + rest > MOST_BYTES:
         raise NotData(f"it takes more than {MOST_BYTES / 2**20:.0f} MB")
@@ -130,18 +136,25 @@ def decode(frame: bytes, special: Callable[[str, Any], Any] = lambda kind, value
     """
     length, rest = LENGTHS.unpack(frame[: LENGTHS.size])
     text, buffers = frame[LENGTHS.size :][:length], memoryview(frame)[LENGTHS.size + length :]
+    left = {"bytes": len(buffers), "objects": MOST_VALUES}
+
+    def take(number: int, kind: str) -> None:
+        """No byte may serve two arrays: thousands of large ones would come of a small frame."""
+        left[kind] -= number
+        if left[kind] < 0:
+            raise ValueError(f"more {kind} than there are")
 
     def array(form: Any) -> np.ndarray:
         if "objects" in form:
             shape = tuple(map(int, form["objects"]))
-            if math.prod(shape) > MOST_BYTES // 8:
-                raise ValueError("too many objects")
+            take(math.prod(shape), "objects")
             return np.empty(shape, object)
         name, shape, begin = form["array"]
         dtype = np.dtype(name)
         if dtype.kind not in NUMBERS or any(type(length) is not int or length < 0 for length in [*shape, begin]):
             raise ValueError(f"an array of {name}")
         size = math.prod(shape) * dtype.itemsize
+        take(size, "bytes")
         return np.frombuffer(buffers[begin : begin + size], dtype).reshape(shape).copy()
 
     def column(form: Any) -> pandas.Series:
@@ -195,10 +208,17 @@ def decode(frame: bytes, special: Callable[[str, Any], Any] = lambda kind, value
             return type(str(inner)[:100], (Stranger,), {})()
         raise ValueError(f"an unknown kind, {kind!r}")
 
+    if _values(text) > MOST_VALUES:
+        raise NotData(f"it holds more than {MOST_VALUES:,} values")
     try:
         return value(json.loads(text))
     except Exception as error:  # from a stranger, who may have written anything
         raise NotData(f"it is no frame of data ({type(error).__name__})") from None
+
+
+def _values(text: bytes) -> int:
+    """How many values a JSON text holds at most."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def send(line: socket.socket, frame: bytes) -> None:
@@ -206,24 +226,31 @@ def send(line: socket.socket, frame: bytes) -> None:
     line.sendall(frame)
 
 
-def receive(line: socket.socket) -> bytes:
+def receive(line: socket.socket, deadline: float | None = None) -> bytes:
     """The next frame.
+
+    Args:
+        deadline: when all of it is to be there, by time.monotonic().
 
     Raises:
         EOFError: the other side is gone.
         NotData: it is larger than MOST_BYTES.
-        TimeoutError: by the socket's own time limit.
+        TimeoutError: when it is not.
     """
-    lengths = _exactly(line, LENGTHS.size)
+    lengths = _exactly(line, LENGTHS.size, deadline)
     size = sum(LENGTHS.unpack(lengths))
     if size > MOST_BYTES:
         raise NotData(f"it takes {size / 2**20:,.0f} MB, and {MOST_BYTES / 2**20:.0f} MB are the most")
-    return lengths + _exactly(line, size)
+    return lengths + _exactly(line, size, deadline)
 
 
-def _exactly(line: socket.socket, size: int) -> bytes:
+def _exactly(line: socket.socket, size: int, deadline: float | None) -> bytes:
     received = bytearray()
     while len(received) < size:
+        if deadline is not None:
+            if (seconds := deadline - time.monotonic()) <= 0:
+                raise TimeoutError
+            line.settimeout(seconds)
         if not (some := line.recv(min(size - len(received), 2**20))):
             raise EOFError
         received += some

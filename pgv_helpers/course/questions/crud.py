@@ -83,6 +83,7 @@ def create_notes(learner, db, rng) -> Iterator[str]:
 @question(
     "crud.insert_notes",
     points=2,
+    changes=["insert_notes"],
     objective="insert many rows in one statement, every value bound",
     hints=[
         "`execute_values` writes many rows into one INSERT.",
@@ -149,6 +150,7 @@ def read_embeddings(learner, db, rng) -> Iterator[str]:
 @question(
     "crud.upsert_notes",
     points=2,
+    changes=["upsert_notes"],
     objective="insert or change rows by a natural key, so that running twice changes nothing",
     hints=[
         "An INSERT may say what to do when a title is there already.",
@@ -183,6 +185,7 @@ def upsert_notes(learner, db, rng) -> Iterator[str]:
 @question(
     "crud.revise_note",
     points=3,
+    changes=["revise_note"],
     objective="change several tables in one transaction, so that an error leaves nothing half",
     hints=[
         "Two statements belong together: either both last, or none.",
@@ -227,6 +230,7 @@ def revise_note(learner, db, rng) -> Iterator[str]:
 @question(
     "crud.delete_notes",
     points=2,
+    changes=["delete_notes"],
     objective="delete rows and know which ones went",
     hints=[
         "A DELETE can return columns of the rows that it removes.",

@@ -223,6 +223,7 @@ def within(learner, db, rng) -> Iterator[str]:
 @question(
     "distances.normalise",
     points=2,
+    changes=["normalise"],
     objective="bring vectors to length 1 in the database, and touch no row that needs it not",
     hints=[
         "pgvector has functions for both, the length of a vector and the vector of length 1.",

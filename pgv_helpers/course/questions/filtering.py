@@ -1,5 +1,6 @@
 """Exercise 05_filtering: the nearest among the rows that fit, all of them, and nobody else's."""
 
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -386,6 +387,7 @@ def partitions(learner, db, rng) -> Iterator[str]:
 @question(
     "filtering.row_security",
     points=3,
+    changes=["protect_documents"],
     objective="make the database keep tenants apart, so that no query can forget to",
     hints=[
         "Three statements: a policy says which rows, `ALTER TABLE … ENABLE ROW LEVEL SECURITY` puts it in force, and "
@@ -622,7 +624,7 @@ def _expect_partitioned_by_tenant(db) -> None:
 
 def _expect_one_partition(db, learner, partition: str) -> None:
     """The last search of documents, or of this partition by its name, reads one relation."""
-    plans = expect.search_plans(db, learner, f"(documents|{partition})")
+    plans = expect.search_plans(db, learner, f"(documents|{re.escape(partition)})")
     if not plans:
         raise expect.Wrong("No search of documents was sent over the connection that the function was given.")
     read = {node["Relation Name"] for _, node in plans[-1].nodes if "Relation Name" in node}

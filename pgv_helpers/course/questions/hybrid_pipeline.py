@@ -125,6 +125,7 @@ def _score(weights: pandas.DataFrame, words: Iterable[str], how: str = "sum") ->
 @question(
     "hybrid_pipeline.load",
     points=2,
+    changes=["load"],
     objective="load documents with the vectors of what is embedded of them, in a way that can be repeated",
     hints=[
         "What is embedded of a document is more than its content: `embedded_text(documents)`.",
@@ -155,6 +156,7 @@ def load(learner, db, rng) -> Iterator[str]:
 @question(
     "hybrid_pipeline.extend",
     points=2,
+    changes=["extend"],
     objective="give a table a generated tsvector column with a GIN index",
     hints=[
         "`ALTER TABLE knowledge ADD COLUMN words tsvector GENERATED ALWAYS AS (…) STORED`.",

@@ -95,6 +95,7 @@ def by_frequency(db) -> list[str]:
 @question(
     "hybrid_search.add_words",
     points=2,
+    changes=["add_words"],
     objective="give a table a column of words, the title's above the content's, that stays in step and is indexed",
     hints=[
         "A column that is GENERATED ALWAYS AS (…) STORED is computed anew whenever its row changes.",

@@ -53,6 +53,7 @@ def make_table(db, name: str, vectors: np.ndarray, index: str = "", ids: np.ndar
 @question(
     "benchmark.load",
     points=1,
+    changes=["load"],
     objective="load vectors into a table, in a way that can be repeated",
     hints=[
         "A table that is there from the last time goes first: DROP TABLE IF EXISTS.",

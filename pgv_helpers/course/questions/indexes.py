@@ -266,6 +266,7 @@ def smallest_ef_search(learner, db, rng) -> Iterator[str]:
 @question(
     "indexes.long_vectors",
     points=2,
+    changes=["index_long"],
     objective="index vectors of more than 2000 dimensions, in half precision",
     hints=[
         "An index on halfvec takes up to 4000 dimensions, and an index may be on an expression.",

@@ -160,6 +160,7 @@ def passages(learner, db, rng) -> Iterator[str]:
 @question(
     "knowledge_base.create_table",
     points=2,
+    changes=["create_table"],
     objective="declare a table for passages, with their model remembered and an index for cosine distance",
     hints=[
         "`embedding_dimension()` says how many numbers a vector of the model has, `embedding_model()` its name.",
@@ -199,6 +200,7 @@ def create_table(learner, db, rng) -> Iterator[str]:
 @question(
     "knowledge_base.load",
     points=3,
+    changes=["load"],
     objective="replace what a table holds in one transaction, so that a failure leaves it as it was",
     hints=[
         "What is embedded is title and content, in one call of `embed` for all of them.",
@@ -270,6 +272,7 @@ def most_relevant(learner, db, rng) -> Iterator[str]:
 @question(
     "knowledge_base.update",
     points=2,
+    changes=["update"],
     objective="change a text and its vector together",
     hints=[
         "A text and its vector belong together: one UPDATE sets both, or the passage is found by what it said before.",

@@ -164,6 +164,7 @@ def chunk_document(learner, db, rng) -> Iterator[str]:
 @question(
     "rag.index_document",
     points=4,
+    changes=["index_document"],
     objective="index a document anew: embed what is new, touch what has changed, leave nothing stale",
     hints=[
         "Read the hashes and embeddings that the table has of this source, and end that transaction. What has a hash "
