@@ -1,14 +1,17 @@
 """The learner, as a check sees one: functions to call, and a connection that they work with."""
 
 import _thread
+import asyncio
 import copy
+import inspect
 import linecache
 import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Protocol
 
@@ -57,7 +60,7 @@ class Learner(Protocol):
     settings: dict[str, str]
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """Call a function of the learner's and return what it returns.
+        """Call a function of the learner's and return what it returns; what an async one returns when it has ended.
 
         Args:
             arguments: data, `conn`, or functions of the check's that take and return data; what such a
@@ -151,6 +154,8 @@ class NotebookLearner:
         try:
             with time_limit(self.seconds):
                 result = function(*own)
+                if inspect.iscoroutine(result):
+                    result = awaited(result)
         except TimeIsUp:
             raise Wrong(self._too_long(name)) from None
         except SystemExit:
@@ -260,6 +265,36 @@ def _recording(kind: type) -> type:
             return self._remember(super().copy_expert, statement, file, *more)
 
     return RecordingCursor
+
+
+def awaited(coroutine: Coroutine) -> Any:
+    """What the coroutine returns.
+
+    It has an event loop and a thread to itself: the notebook's own loop is busy with the cell that checks,
+    and its kind on Windows does not suit psycopg. At the end every task of the loop is cancelled.
+    """
+    loop = asyncio.SelectorEventLoop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def cancel_all() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    try:
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+        while not future.done():  # on Windows no signal reaches a wait without an end
+            time.sleep(0.005)
+        return future.result()
+    finally:
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(cancel_all(), loop).result(1)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(1)
+        if not thread.is_alive():
+            loop.close()
 
 
 class TimeIsUp(BaseException):
