@@ -48,7 +48,7 @@ from alembic.operations import Operations
 from pgvector.psycopg import register_vector, register_vector_async
 from pgvector.sqlalchemy import VECTOR
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
-from sqlalchemy import Column, Index, MetaData, Table, create_engine, select, text
+from sqlalchemy import Column, Index, MetaData, Table, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from pgv_helpers import database_url
 """,

@@ -3,14 +3,15 @@
 import _thread
 import asyncio
 import copy
+import ctypes
 import inspect
 import linecache
 import re
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Protocol
@@ -270,31 +271,33 @@ def _recording(kind: type) -> type:
 def awaited(coroutine: Coroutine) -> Any:
     """What the coroutine returns.
 
-    It has an event loop and a thread to itself: the notebook's own loop is busy with the cell that checks,
-    and its kind on Windows does not suit psycopg. At the end every task of the loop is cancelled.
+    It has a thread and an event loop to itself: the notebook's own loop is busy with the cell that checks,
+    and its kind on Windows does not suit psycopg.
     """
     loop = asyncio.SelectorEventLoop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    returned: Future = Future()
+
+    def run() -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                result = runner.run(coroutine)
+            returned.set_result(result)
+        except BaseException as error:
+            returned.set_exception(error)
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
-
-    async def cancel_all() -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
     try:
-        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-        while not future.done():  # on Windows no signal reaches a wait without an end
-            time.sleep(0.005)
-        return future.result()
-    finally:
-        with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(cancel_all(), loop).result(1)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(1)
-        if not thread.is_alive():
-            loop.close()
+        while thread.is_alive():
+            thread.join(0.05)  # on Windows no signal reaches a wait without an end
+    except BaseException:  # it took too long, or Ctrl-C
+        with suppress(RuntimeError):  # the loop has ended by itself
+            loop.call_soon_threadsafe(loop.stop)
+        thread.join(0.2)
+        if thread.is_alive():  # it awaits nothing
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(TimeIsUp))
+        raise
+    return returned.result()
 
 
 class TimeIsUp(BaseException):

@@ -5,7 +5,6 @@ from functools import cache
 from pgv_helpers.course.notebook import solution_code
 from pgv_helpers.course.question import find_question
 
-
 solved = cache(solution_code)
 
 
@@ -40,14 +39,10 @@ GATHER = "return await asyncio.gather(*[search(vector) for vector in vectors])"
 
 INDEX = '"documents_hnsw", "embedding", postgresql_using="hnsw",'
 
-HALF_HEARTED = """
-from sqlalchemy import text
-def create_documents(options, dimension, m):
-    engine = create_engine(database_url("sqlalchemy+psycopg"), connect_args={{"options": options}})
-    with engine.begin() as connection:
-        connection.execute(text("CREATE TABLE documents ({columns})"))
-    engine.dispose()
-"""
+DROP = '            op.drop_index("notes_hnsw", postgresql_concurrently=True, if_exists=True)\n'
+
+CREATE = """            op.create_index("notes_hnsw", "notes", ["embedding"], postgresql_using="hnsw",
+                            postgresql_ops={"embedding": "vector_cosine_ops"}, postgresql_concurrently=True)"""
 
 WRONG_ANSWERS = {
     "drivers.copy_notes": {
@@ -201,7 +196,8 @@ WRONG_ANSWERS = {
                 ("        with pool.connection() as conn:\n", "        conn = pool.getconn()\n        if True:\n"),
                 (
                     "            return [id for id, in rows]",
-                    "            found = [id for id, in rows]\n            conn.commit()\n            pool.putconn(conn)\n"
+                    "            found = [id for id, in rows]\n            conn.commit()\n"
+                    "            pool.putconn(conn)\n"
                     "            return found",
                 ),
             ),
@@ -224,7 +220,8 @@ WRONG_ANSWERS = {
                 "serve",
                 (
                     "with pool.connection() as conn:",
-                    'with psycopg.connect(database_url("psycopg"), options=options) as conn:\n            configure(conn)',
+                    'with psycopg.connect(database_url("psycopg"), options=options) as conn:\n'
+                    "            configure(conn)",
                 ),
             ),
             "asked for a connection 0 times",
@@ -266,7 +263,8 @@ WRONG_ANSWERS = {
                 "search_all",
                 (
                     "async with pool.connection() as conn:",
-                    'async with await psycopg.AsyncConnection.connect(database_url("psycopg"), options=options) as conn:\n'
+                    "async with await psycopg.AsyncConnection.connect(\n"
+                    '            database_url("psycopg"), options=options) as conn:\n'
                     "            await register_vector_async(conn)",
                 ),
             ),
@@ -424,8 +422,7 @@ WRONG_ANSWERS = {
             instead(
                 "migrate",
                 (
-                    '            op.drop_index("notes_hnsw", postgresql_concurrently=True, if_exists=True)\n'
-                    "            op.create",
+                    DROP + "            op.create",
                     "            op.create",
                 ),
             ),
@@ -435,8 +432,7 @@ WRONG_ANSWERS = {
             instead(
                 "migrate",
                 (
-                    '            op.drop_index("notes_hnsw", postgresql_concurrently=True, if_exists=True)\n'
-                    "            op.create",
+                    DROP + "            op.create",
                     "            op.create",
                 ),
                 (
@@ -555,7 +551,8 @@ OTHER_RIGHT_ANSWERS = {
             "    table = Table('documents', metadata, Column('id', Integer, primary_key=True),\n"
             "                  Column('title', String, nullable=False), Column('category', String),\n"
             "                  Column('embedding', VECTOR(dimension), nullable=False))\n"
-            "    Index('d', table.c.embedding, postgresql_using='hnsw', postgresql_ops={'embedding': 'vector_cosine_ops'},\n"
+            "    Index('d', table.c.embedding, postgresql_using='hnsw',\n"
+            "          postgresql_ops={'embedding': 'vector_cosine_ops'},\n"
             "          postgresql_with={'m': m, 'ef_construction': 4 * m})\n"
             "    engine = create_engine(database_url('sqlalchemy+psycopg'), connect_args={'options': options})\n"
             "    metadata.create_all(engine)\n"
@@ -587,16 +584,15 @@ OTHER_RIGHT_ANSWERS = {
         "SQL": instead(
             "migrate",
             (
-                '            op.create_index("notes_hnsw", "notes", ["embedding"], postgresql_using="hnsw",\n'
-                '                            postgresql_ops={"embedding": "vector_cosine_ops"}, postgresql_concurrently=True)',
-                '            op.execute("CREATE INDEX CONCURRENTLY notes_hnsw ON notes USING hnsw (embedding vector_cosine_ops)")',
+                CREATE,
+                '            op.execute("CREATE INDEX CONCURRENTLY notes_hnsw "\n'
+                '                       "ON notes USING hnsw (embedding vector_cosine_ops)")',
             ),
         ),
         "the column takes its index along": instead(
             "migrate",
             (
-                "        with op.get_context().autocommit_block():\n"
-                '            op.drop_index("notes_hnsw", postgresql_concurrently=True, if_exists=True)\n        op.drop_column',
+                "        with op.get_context().autocommit_block():\n" + DROP + "        op.drop_column",
                 "        op.drop_column",
             ),
         ),
