@@ -279,11 +279,16 @@ def awaited(coroutine: Coroutine) -> Any:
 
     def run() -> None:
         try:
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                result = runner.run(coroutine)
-            returned.set_result(result)
+            returned.set_result(loop.run_until_complete(coroutine))
         except BaseException as error:
             returned.set_exception(error)
+        finally:
+            # Some tasks, such as those of a pool that was left open, do not end when they are cancelled.
+            if left := asyncio.all_tasks(loop):
+                for task in left:
+                    task.cancel()
+                loop.run_until_complete(asyncio.wait(left, timeout=0.2))
+            loop.close()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -293,11 +298,11 @@ def awaited(coroutine: Coroutine) -> Any:
     except BaseException:  # it took too long, or Ctrl-C
         with suppress(RuntimeError):  # the loop has ended by itself
             loop.call_soon_threadsafe(loop.stop)
-        thread.join(0.2)
+        thread.join(0.4)
         if thread.is_alive():  # it awaits nothing
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(TimeIsUp))
         raise
-    return returned.result()
+    return returned.result(timeout=0)
 
 
 class TimeIsUp(BaseException):

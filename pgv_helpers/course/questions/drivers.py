@@ -272,7 +272,8 @@ def search_all(learner, db, rng) -> Iterator[str]:
         raise expect.Wrong("All searches went over one connection, which does one thing at a time.")
     if seconds >= number * JOURNEY_SECONDS:
         raise expect.Wrong(
-            f"{number} searches took {seconds:.1f} s, as long as one after the other. Start all of them first."
+            f"{number} searches took {seconds:.1f} s, as long as one after the other. "
+            "Start them all before you await one."
         )
     yield "the searches run at the same time"
     nothing = learner.call("search_all", _options(db, 2), vectors[:0], k, size)
