@@ -1,9 +1,11 @@
 """The engine: calling a learner's functions, progress, hints, solutions, and how it looks in a notebook."""
 
+import asyncio
 import json
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import nbformat
@@ -160,6 +162,38 @@ def test_a_statement_that_never_ends_ends_with_a_message(learn):
     learner = learn("def f(conn): conn.cursor().execute('SELECT pg_sleep(60)')", seconds=0.5)
     with pytest.raises(Wrong, match="f did not finish within 0.5 seconds"):
         learner.call("f", learner.conn)
+
+
+def test_an_async_function_is_awaited(learn):
+    learner = learn(
+        "import asyncio\nasync def f(n):\n    await asyncio.sleep(0.01)\n    return n + 1\n"
+        "async def stub():\n    raise NotImplementedError()\n"
+        "async def fails():\n    return [][1]\nasync def ends():\n    exit()"
+    )
+
+    async def in_a_loop():  # as a notebook's cell is
+        return learner.call("f", 1)
+
+    assert learner.call("f", 1) == asyncio.run(in_a_loop()) == 2
+    with pytest.raises(NotSolved):
+        learner.call("stub")
+    with pytest.raises(Wrong, match="fails raised IndexError: (.|\n)*in fails, line 8"):
+        learner.call("fails")
+    with pytest.raises(Wrong, match="ends the whole program"):
+        learner.call("ends")
+
+
+@pytest.mark.parametrize("body", ["await asyncio.sleep(60)", "while True: pass"])
+def test_an_async_function_that_never_ends_ends_with_a_message(learn, body):
+    before = threading.active_count()
+    learner = learn(f"import asyncio\nasync def f():\n    {body}\ndef g(): return 1", seconds=0.5)
+    with pytest.raises(Wrong, match="did not finish within 0.5 seconds"):
+        learner.call("f")
+    assert learner.call("g") == 1
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
 
 
 def test_exit_in_a_function_leaves_the_kernel_alive(learn):

@@ -38,6 +38,22 @@ from pgv_helpers import (
     openai_client, query, read_embeddings, score_rankings, search_settings, summarise, sweep,
 )
 """
+MORE_IMPORTS = {
+    "08_drivers": """
+import asyncio
+from contextlib import contextmanager
+import psycopg
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from pgvector.psycopg import register_vector, register_vector_async
+from pgvector.sqlalchemy import VECTOR
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from sqlalchemy import Column, Index, MetaData, Table, create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from pgv_helpers import database_url
+""",
+}
+"""What an exercise needs beyond that, by its name."""
 
 
 def wrong_answers(question):
@@ -56,9 +72,10 @@ solved = cache(solution_code)
 def namespace(question, code):
     """The global names after the questions before this one were solved, and a cell with this code was run."""
     names = {}
+    imports = IMPORTS + MORE_IMPORTS.get(question.exercise, "")
     for earlier in takewhile(lambda other: other != question, questions_of(question.exercise)):
-        exec(IMPORTS + solved(earlier), names)
-    text = IMPORTS + code
+        exec(imports + solved(earlier), names)
+    text = imports + code
     file = f"<cell {hash(text)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     exec(compile(text, file, "exec"), names)

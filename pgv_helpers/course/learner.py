@@ -1,14 +1,18 @@
 """The learner, as a check sees one: functions to call, and a connection that they work with."""
 
 import _thread
+import asyncio
 import copy
+import ctypes
+import inspect
 import linecache
 import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Protocol
 
@@ -57,7 +61,7 @@ class Learner(Protocol):
     settings: dict[str, str]
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """Call a function of the learner's and return what it returns.
+        """Call a function of the learner's and return what it returns; what an async one returns when it has ended.
 
         Args:
             arguments: data, `conn`, or functions of the check's that take and return data; what such a
@@ -151,6 +155,8 @@ class NotebookLearner:
         try:
             with time_limit(self.seconds):
                 result = function(*own)
+                if inspect.iscoroutine(result):
+                    result = awaited(result)
         except TimeIsUp:
             raise Wrong(self._too_long(name)) from None
         except SystemExit:
@@ -260,6 +266,43 @@ def _recording(kind: type) -> type:
             return self._remember(super().copy_expert, statement, file, *more)
 
     return RecordingCursor
+
+
+def awaited(coroutine: Coroutine) -> Any:
+    """What the coroutine returns.
+
+    It has a thread and an event loop to itself: the notebook's own loop is busy with the cell that checks,
+    and its kind on Windows does not suit psycopg.
+    """
+    loop = asyncio.SelectorEventLoop()
+    returned: Future = Future()
+
+    def run() -> None:
+        try:
+            returned.set_result(loop.run_until_complete(coroutine))
+        except BaseException as error:
+            returned.set_exception(error)
+        finally:
+            # Some tasks, such as those of a pool that was left open, do not end when they are cancelled.
+            if left := asyncio.all_tasks(loop):
+                for task in left:
+                    task.cancel()
+                loop.run_until_complete(asyncio.wait(left, timeout=0.2))
+            loop.close()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.05)  # on Windows no signal reaches a wait without an end
+    except BaseException:  # it took too long, or Ctrl-C
+        with suppress(RuntimeError):  # the loop has ended by itself
+            loop.call_soon_threadsafe(loop.stop)
+        thread.join(0.4)
+        if thread.is_alive():  # it awaits nothing
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(TimeIsUp))
+        raise
+    return returned.result(timeout=0)
 
 
 class TimeIsUp(BaseException):
