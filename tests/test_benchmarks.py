@@ -51,3 +51,13 @@ def test_search_compares_everybody_and_draws_it(tmp_path):
     assert {row["task"] for row in rows} == {"searches", "bulk_load", "single INSERTs"}
     assert all(float(row["milliseconds"]) > 0 for row in rows)
     assert (tmp_path / "search.png").stat().st_size > 10_000
+
+
+def test_grading_compares_both(tmp_path):
+    sizes = ["--learners", "2", "--rounds", "1", "--exercises", "plain"]
+    command = [sys.executable, BENCHMARKS / "grading.py", *sizes, "--out", tmp_path]
+    finished = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("pgv grade") == finished.stdout.count("nbgrader autograde") == 2
+    with (tmp_path / "grading.csv").open(encoding="utf-8") as lines:
+        assert all(float(row["seconds"]) > 0 for row in csv.DictReader(lines))
