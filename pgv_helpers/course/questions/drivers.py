@@ -289,7 +289,7 @@ def search_all(learner, db, rng) -> Iterator[str]:
     hints=[
         "`Mapped[str | None]` may be NULL, `Mapped[str]` may not. A vector's type stands in `mapped_column`.",
         "The index is an `Index` in `__table_args__`, with its method, its options and the operator class.",
-        '`Index("documents_hnsw", "embedding", postgresql_using="hnsw", postgresql_with={"m": m, "ef_construction": …}, '
+        '`Index("documents_hnsw", "embedding", postgresql_using="hnsw", postgresql_with={"m": m, …}, '
         'postgresql_ops={"embedding": "vector_cosine_ops"})`, then `Base.metadata.create_all(engine)`.',
     ],
 )
