@@ -94,8 +94,9 @@ def test_the_teacher_is_told_what_it_tried(graded, name):
 
 @pytest.mark.parametrize("name", [name for name, each in SUBMISSIONS.items() if "worked: " in str(each.before)])
 def test_nothing_that_was_attempted_has_worked(graded, name):
-    (note,) = graded[name].notes
-    assert note.endswith("failed: RuntimeError: worked: []")
+    # Another cell may have failed on the way, where memory or a disk was full.
+    (told,) = [note for note in graded[name].notes if "RuntimeError: worked:" in note]
+    assert told.endswith("failed: RuntimeError: worked: []")
 
 
 def test_pages_show_what_was_handed_in_as_text(graded):

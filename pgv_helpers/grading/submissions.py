@@ -283,7 +283,7 @@ def functions_of(question: Question) -> tuple[str, ...]:
     for cell in json.loads(text)["cells"]:
         if cell["metadata"].get("nbgrader", {}).get("grade_id") == question.grade_id:
             body = ast.parse("".join(cell["source"])).body
-            return tuple(node.name for node in body if isinstance(node, ast.FunctionDef))
+            return tuple(node.name for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
     raise CourseError(f"The package's copy of {question.exercise} has no cell for {question.name}: run `pgv build`.")
 
 

@@ -289,8 +289,8 @@ def search_all(learner, db, rng) -> Iterator[str]:
     hints=[
         "`Mapped[str | None]` may be NULL, `Mapped[str]` may not. A vector's type stands in `mapped_column`.",
         "The index is an `Index` in `__table_args__`, with its method, its options and the operator class.",
-        '`Index("documents_hnsw", "embedding", postgresql_using="hnsw", postgresql_with={"m": m, "ef_construction": '
-        '…}, postgresql_ops={"embedding": "vector_cosine_ops"})`, then `Base.metadata.create_all(engine)`.',
+        '`Index("documents_hnsw", "embedding", postgresql_using="hnsw", postgresql_with={"m": m, …}, '
+        'postgresql_ops={"embedding": "vector_cosine_ops"})`, then `Base.metadata.create_all(engine)`.',
     ],
 )
 def create_documents(learner, db, rng) -> Iterator[str]:
