@@ -341,3 +341,23 @@ def test_bubblewrap_comes_from_a_wheel_where_the_system_has_none(monkeypatch, tm
         room.close()
     finally:
         sandbox.close()
+
+
+def test_a_grader_that_is_killed_leaves_no_process(tmp_path, embedded):
+    hand_in(tmp_path / "in", "anna", "02_crud", before="import time\ntime.sleep(100)")
+    grade = [sys.executable, "-c", "from pgv_helpers.cli import main; main()", "grade"]
+    environment = os.environ | {"PGV_DATABASE_URL": embedded.url()}
+    command = [*grade, str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+    def tree() -> list[psutil.Process]:
+        return psutil.Process(process.pid).children(recursive=True)
+
+    deadline = time.monotonic() + 60
+    while not any("grading.inside" in " ".join(child.cmdline()) for child in tree()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    started = tree()
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert not alive

@@ -18,6 +18,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import psycopg2
 from tqdm import tqdm
 
@@ -360,16 +361,25 @@ def _executor(jobs: int, dask: str, work: int, most_bytes: int) -> Iterator[Exec
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     processes = min(jobs or os.cpu_count() or 1, work)
-    with ProcessPoolExecutor(processes, context, initializer=_begin_process, initargs=(most_bytes,)) as executor:
+    with ProcessPoolExecutor(
+        processes, context, initializer=_begin_process, initargs=(most_bytes, os.getpid())
+    ) as executor:
         yield executor
 
 
-def _begin_process(most_bytes: int) -> None:
-    """Ctrl-C is the first process's business, which ends the others.
+def _begin_process(most_bytes: int, first: int) -> None:
+    """Ctrl-C is the first process's business, which ends the others; when it was killed they end by themselves.
 
     What a submission returns, or puts into its database, may be made to fill the memory of whoever looks at it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end_with_the_first() -> None:
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(first).wait()
+        os._exit(1)
+
+    threading.Thread(target=end_with_the_first, daemon=True).start()
     if sys.platform == "linux":
         import resource
 
