@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from pgv_helpers.course.learner import TimeIsUp, time_limit
 from pgv_helpers.course.question import questions_of
 from pgv_helpers.db import database_url
-from pgv_helpers.grading.batch import TimeIsUp, _until, grade_folder
+from pgv_helpers.grading.batch import grade_folder
 from pgv_helpers.settings import COURSE_DIR
 from tests.hostile import Hostile, earned, grade_batch
 from tests.hostile.process import ENDS, LIES, NOTEBOOKS, PIPES, READS
@@ -137,7 +138,7 @@ def test_learners_may_be_called_anything(tmp_path):
 
 def test_a_check_that_what_came_back_keeps_busy_is_given_up():
     began = time.monotonic()
-    with pytest.raises(TimeIsUp), _until(began + 0.2):
+    with pytest.raises(TimeIsUp), time_limit(0.2):
         re.search("(a*)*b", "a" * 50)
     assert time.monotonic() - began < 5
 

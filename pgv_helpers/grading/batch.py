@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from pgv_helpers import settings
 from pgv_helpers.course.judge import judge
+from pgv_helpers.course.learner import TimeIsUp, time_limit
 from pgv_helpers.course.question import Question, questions_of
 from pgv_helpers.course.shell import belongs_to_the_course
 from pgv_helpers.course.verdict import Outcome, Wrong
@@ -42,7 +43,7 @@ from pgv_helpers.grading.database import (
 from pgv_helpers.grading.line import Line
 from pgv_helpers.grading.marks import Mark
 from pgv_helpers.grading.remote import MOST_MESSAGE, RemoteLearner
-from pgv_helpers.grading.reports import write_reports
+from pgv_helpers.grading.reports import replace_file, write_reports
 from pgv_helpers.grading.sandbox import Limits, Lost, Mode, NoSandbox, Room, Sandbox
 from pgv_helpers.grading.submissions import Place, Submission, answers, find_submissions, read
 
@@ -117,7 +118,9 @@ class Attempt:
         """Check one question, in a schema of its own."""
         lost = Outcome(question.name, "wrong", question.points)
         try:
-            with checked_schema(self.database) as (db, schema), _until(self.deadline):
+            # What came back may be made to keep a check busy for ever.
+            left = max(self.deadline - time.monotonic(), 0.01)
+            with checked_schema(self.database) as (db, schema), time_limit(left):
                 self.prepare()
                 return judge(question, RemoteLearner(self.room, self.line, db, schema), db, rng)
         except TimeIsUp:
@@ -156,32 +159,6 @@ class Attempt:
         self.leave()
         self.line.close()
         self.tampering += [f"the database refused: {what}" for what in self.line.refused]
-
-
-class TimeIsUp(BaseException):
-    """A submission's time is up; no `Exception`, which a check may catch."""
-
-
-@contextmanager
-def _until(deadline: float) -> Iterator[None]:
-    """Raise TimeIsUp in the block at the deadline: what came back may be made to keep a check busy for ever.
-
-    It works by a signal, so without effect outside of the main thread.
-    """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def expire(number, frame):
-        raise TimeIsUp
-
-    previous = signal.signal(signal.SIGALRM, expire)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.01))
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 def grade(submission: Submission, workplace: Workplace, seed: int, limits: Limits, mode: Mode) -> Mark:
@@ -320,7 +297,7 @@ class Kept:
         if not resume:
             for file in folder.glob("*.json"):
                 file.unlink()
-        _replace(before, str(self.seed))
+        replace_file(before, str(self.seed))
 
     def find(self, place: Place) -> Mark | None:
         """The mark of this very file, if it is known."""
@@ -333,7 +310,7 @@ class Kept:
 
     def add(self, place: Place, mark: Mark) -> Mark:
         """Keep a mark."""
-        _replace(self._file(place), json.dumps({"of": self._of(place), "mark": mark.as_dict()}))
+        replace_file(self._file(place), json.dumps({"of": self._of(place), "mark": mark.as_dict()}))
         return mark
 
     def _file(self, place: Place) -> Path:
@@ -342,12 +319,6 @@ class Kept:
     def _of(self, place: Place) -> list:
         beside = [[name, entry.size, entry.modified] for name, entry in place.beside]
         return [self.seed, place.learner, place.exercise, place.problem, place.entry.size, place.entry.modified, beside]
-
-
-def _replace(file: Path, text: str) -> None:
-    unfinished = file.with_suffix(".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(file)
 
 
 @contextmanager

@@ -118,7 +118,7 @@ def write_reports(marks: Sequence[Mark], out: Path, *, seed: int) -> list[Path]:
         "overview.html": _overview_page(marks, learners, exercises, seed),
     }
     pages = ((f"feedback/{learner.page}", _feedback_page(learner)) for learner in learners)
-    return [_replace(out / name, text) for name, text in (*reports.items(), *pages)]
+    return [replace_file(out / name, text) for name, text in (*reports.items(), *pages)]
 
 
 def read_marks(path: Path) -> list[Mark]:
@@ -136,7 +136,7 @@ def read_marks(path: Path) -> list[Mark]:
         ) from None
 
 
-def _replace(path: Path, text: str) -> Path:
+def replace_file(path: Path, text: str) -> Path:
     """Put the text in the file's place at once, so that whoever reads it never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.unfinished")
