@@ -191,7 +191,8 @@ time.sleep(0.3)"""),
                    "(SELECT decode(string_agg(md5(n::text), ''), 'hex') AS bytes FROM generate_series(1, 60000) AS n) "
                    "AS one")),
     "temporary files": insert(
-        DDL.format("SET work_mem = '64kB'; SELECT count(*) FROM generate_series(1, 100000000)")),
+        DDL.format("SET work_mem = '64kB'; WITH wide AS MATERIALIZED (SELECT repeat('x', 1000000) FROM "
+                   "generate_series(1, 100000)) SELECT count(*) FROM wide")),
 }  # fmt: skip
 """None inserts the notes in one statement, and each pretends so."""
 
