@@ -3,6 +3,7 @@
 from importlib import import_module
 
 _HOMES = {
+    "extras": ["require_extra"],
     "settings": ["chat_model", "embedding_model"],
     "db": ["connect", "database_url", "query"],
     "models": ["openai_client", "async_openai_client", "embed", "get_embedding", "embedding_dimension"],

@@ -20,7 +20,19 @@ from pgv_helpers.course.verdict import Wrong
 from pgv_helpers.db import query
 from pgv_helpers.errors import IndexProblem
 from pgv_helpers.evaluation import recall_at_k
+from pgv_helpers.extras import require_extra
 from pgv_helpers.indexes import Plan, explain, undone
+
+# -- what a check needs ---------------------------------------------------------
+
+
+def packages(extra: str) -> None:
+    """The packages of an extra of the course are installed."""
+    try:
+        require_extra(extra)
+    except ImportError as error:
+        raise Wrong(str(error)) from None
+
 
 # -- values ---------------------------------------------------------------------
 

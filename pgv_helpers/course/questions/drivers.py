@@ -7,7 +7,6 @@ gives to each call anew, and sees them in pg_stat_activity.
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from importlib.util import find_spec
 
 import numpy as np
 import psycopg2
@@ -49,7 +48,7 @@ JOURNEY_SECONDS = 0.15
     ],
 )
 def copy_notes(learner, db, rng) -> Iterator[str]:
-    _expect_packages("psycopg")
+    expect.packages("drivers")
     notes = _draw_notes(rng, int(rng.integers(300, 400)))
     notes[7] = (notes[7][0], HOSTILE, *notes[7][2:])
     notes[-1] = (2**40 + int(rng.integers(1000)), *notes[-1][1:])
@@ -92,7 +91,7 @@ def copy_notes(learner, db, rng) -> Iterator[str]:
     ],
 )
 def search_notes(learner, db, rng) -> Iterator[str]:
-    _expect_packages("psycopg")
+    expect.packages("drivers")
     notes = _draw_notes(rng, 120)
     notes[:30] = [(id, HOSTILE, title, vector) for id, _, title, vector in notes[:30]]
     _make_notes(db, notes)
@@ -135,7 +134,7 @@ def search_notes(learner, db, rng) -> Iterator[str]:
     ],
 )
 def serve(learner, db, rng) -> Iterator[str]:
-    _expect_packages("psycopg", "psycopg_pool")
+    expect.packages("drivers")
     notes = _draw_notes(rng, 400)
     _make_notes(db, notes)
     query(db, "CREATE INDEX notes_hnsw ON notes USING hnsw (embedding vector_cosine_ops)")
@@ -242,7 +241,7 @@ def serve(learner, db, rng) -> Iterator[str]:
     ],
 )
 def search_all(learner, db, rng) -> Iterator[str]:
-    _expect_packages("psycopg", "psycopg_pool")
+    expect.packages("drivers")
     _make_notes(db, _draw_notes(rng, 60), "near_notes")
     # The journey is materialised, so that it is made once for a search, and not for each row.
     query(
@@ -294,7 +293,7 @@ def search_all(learner, db, rng) -> Iterator[str]:
     ],
 )
 def create_documents(learner, db, rng) -> Iterator[str]:
-    _expect_packages("psycopg", "sqlalchemy")
+    expect.packages("drivers")
     for call, m in enumerate(rng.permutation(range(5, 30))[:2].tolist(), 1):
         dimension = int(rng.integers(3, 700))
         learner.call("create_documents", _options(db, call), dimension, m)
@@ -338,7 +337,7 @@ def create_documents(learner, db, rng) -> Iterator[str]:
     ],
 )
 def search_documents(learner, db, rng) -> Iterator[str]:
-    _expect_packages("psycopg", "sqlalchemy")
+    expect.packages("drivers")
     categories = rng.permutation([*CATEGORIES, HOSTILE, "", None] * 15).tolist()
     number = len(categories)
     vectors = (rng.normal(size=(number, DIMENSION)) * rng.uniform(0.3, 3, (number, 1))).astype(np.float32)
@@ -400,7 +399,7 @@ def search_documents(learner, db, rng) -> Iterator[str]:
     ],
 )
 def migrate(learner, db, rng) -> Iterator[str]:
-    _expect_packages("psycopg", "sqlalchemy", "alembic")
+    expect.packages("drivers")
     dimension = int(rng.integers(3, 700))
     contents = texts(rng, 20)
     query(db, "CREATE TABLE notes (id bigint PRIMARY KEY, content text NOT NULL)")
@@ -451,14 +450,6 @@ def migrate(learner, db, rng) -> Iterator[str]:
 
 
 # -- what is given ------------------------------------------------------------------------
-
-
-def _expect_packages(*names: str) -> None:
-    if missing := [name for name in names if find_spec(name) is None]:
-        raise expect.Wrong(
-            f"Not installed: {', '.join(missing)}. In the course's folder: "
-            'pip install -c requirements.lock -e ".[drivers]". Then restart the kernel.'
-        )
 
 
 def _name(db, call: int) -> str:
