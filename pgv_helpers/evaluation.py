@@ -136,7 +136,10 @@ def bootstrap_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float
             questions give the differences: see `compare`.
     """
     values, rng = np.asarray(values, float), np.random.default_rng(seed)
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
+    number = len(values)
+    at_once = max(1, 2**20 // max(1, number))  # all draws of many values would not fit into the memory
+    sizes = [min(at_once, RESAMPLES - begun) for begun in range(0, RESAMPLES, at_once)]
+    means = np.concatenate([values[rng.integers(number, size=(size, number))].mean(axis=1) for size in sizes])
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from pgv_helpers.datasets import python_docs
@@ -123,6 +124,7 @@ def run(code, tmp_path, **environment):
     for folder in (work := tmp_path / "work", home := tmp_path / "home"):
         folder.mkdir()
     homes = {"HOME": str(home), "USERPROFILE": str(home), "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": ""}
+    homes["PGV_HOME"] = str(tmp_path / "nothing kept")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=work,
@@ -182,7 +184,29 @@ assert {name for name in sys.modules if name.startswith("matplotlib")} == module
     assert run(code, tmp_path)[0] == ""
 
 
-def test_a_missing_package_is_named(monkeypatch):
+def test_what_was_read_is_kept_and_a_broken_file_is_read_anew(docs, tmp_path, monkeypatch):
+    monkeypatch.setenv("PGV_HOME", str(tmp_path))
+
+    def load():
+        python_docs._passages.cache_clear()
+        return load_python_docs()
+
+    pd.testing.assert_frame_equal(load(), docs)
+    (kept,) = (tmp_path / "cache").iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(python_docs, "_read_docstrings", None)
+        pd.testing.assert_frame_equal(load(), docs)
+    kept.write_text('{"id": 1')
+    pd.testing.assert_frame_equal(load(), docs)
+    with monkeypatch.context() as patch:  # another version of a package is another file
+        patch.setattr(python_docs, "_PARSED_PACKAGES", ("matplotlib",))
+        assert "tqdm" not in set(load().category)
+    monkeypatch.setenv("PGV_HOME", str(kept))  # where nothing can be kept
+    pd.testing.assert_frame_equal(load(), docs)
+
+
+def test_a_missing_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PGV_HOME", str(tmp_path))
     python_docs._passages.cache_clear()
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "numpy.fft", None)

@@ -3,14 +3,19 @@
 import ast
 import importlib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
+from hashlib import sha256
+from importlib.metadata import distributions
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from pgv_helpers import settings
 from pgv_helpers.errors import CourseError
 
 if TYPE_CHECKING:
@@ -112,6 +117,8 @@ def load_python_docs() -> "pandas.DataFrame":
         what follows as far as it fits), `category` (the top-level module) and `kind` (module, class,
         function, method, property or object).
 
+    Reading and parsing takes seconds; what was found is kept below `PGV_HOME` for these very versions.
+
     Raises CourseError if one of the packages is not installed.
     """
     return _passages().copy()
@@ -119,6 +126,30 @@ def load_python_docs() -> "pandas.DataFrame":
 
 @cache
 def _passages() -> "pandas.DataFrame":
+    import pandas
+
+    kept = settings.home() / "cache" / f"python_docs-{_versions()}.jsonl"
+    with suppress(OSError, ValueError, KeyError):  # not there yet, or broken
+        docs = pandas.read_json(kept, lines=True, dtype=False)
+        return docs[["id", "title", "content", "category", "kind"]]
+    docs = _read_docstrings()
+    with suppress(OSError):  # without it the next lesson takes seconds longer, and nothing else
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_name(f"{kept.name}.{os.getpid()}")
+        docs.to_json(unfinished, orient="records", lines=True)
+        unfinished.replace(kept)
+    return docs
+
+
+def _versions() -> str:
+    """Changes with Python, with the packages that are read, and with how they are read."""
+    packages = {module.partition(".")[0] for module in (*_IMPORTED_PACKAGES, *_PARSED_PACKAGES)}
+    names = sorted({*packages, "psycopg2-binary"})
+    found = [(name, *(it.version for it in distributions(name=name))) for name in names]
+    return sha256(f"{sys.version} {found} {Path(__file__).read_text(encoding='utf-8')}".encode()).hexdigest()[:16]
+
+
+def _read_docstrings() -> "pandas.DataFrame":
     rows, seen = [], set()
     for it in sorted((*_stdlib(), *_packages()), key=lambda it: (it.title.count("."), it.alias, it.title)):
         if not it.doc or {it.doc, it.title} & seen or _LEFT_OUT.fullmatch(it.title):
