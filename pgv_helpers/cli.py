@@ -220,8 +220,11 @@ def build(
     if vectors:
         from pgv_helpers.datasets import DatasetName, embedded_text, load_documents
         from pgv_helpers.models.embed import ship
+        from pgv_helpers.models.offline import compared_texts
+        from pgv_helpers.rag import build_prompt
 
-        ship(text for dataset in get_args(DatasetName) for text in embedded_text(load_documents(dataset)))
+        texts = [text for dataset in get_args(DatasetName) for text in embedded_text(load_documents(dataset))]
+        ship([*texts, *compared_texts(build_prompt("What?", load_documents("passages")))])
 
     changed = build_exercises()
     for path in changed:

@@ -15,6 +15,8 @@ COURSE_DIR = Path(__file__).resolve().parent.parent
 
 OFFLINE_EMBEDDING_MODEL = "all-MiniLM-L6-v2"
 OFFLINE_CHAT_MODEL = "offline-extractive"
+OFFLINE_URL = "http://offline.invalid/v1"
+"""Looked up by nobody: the names under .invalid never exist (RFC 6761)."""
 OPENAI_EMBEDDING_MODEL = "text-embedding-3-small"
 OPENAI_CHAT_MODEL = "gpt-5.4-mini"
 

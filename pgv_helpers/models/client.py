@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import openai
 
 OPENAI_URL = "https://api.openai.com/v1"
-OFFLINE_URL = "http://offline.invalid/v1"
-"""Looked up by nobody: the names under .invalid never exist (RFC 6761)."""
 
 TIMEOUT = 60.0
 """Seconds to wait for a server that says nothing, each time; the openai client's own default is ten minutes."""
@@ -39,13 +37,13 @@ _TOO_LONG = re.compile(
 
 
 def base_url() -> str:
-    """URL of the API that the settings choose, `OFFLINE_URL` when it is this process.
+    """URL of the API that the settings choose, the offline one when it is this process.
 
     Raises ModelError if `OPENAI_BASE_URL` is no http URL.
     """
     provider = settings.provider()
     if provider == "offline":
-        return OFFLINE_URL
+        return settings.OFFLINE_URL
     url = settings.openai_base_url() or OPENAI_URL
     if not re.match(r"https?://[^/]", url):
         raise ModelError(
@@ -93,7 +91,7 @@ def _access(http_client: type, timeout: float) -> dict[str, Any]:
     from pgv_helpers.models.offline import OfflineTransport
 
     return {
-        "base_url": OFFLINE_URL,
+        "base_url": settings.OFFLINE_URL,
         "api_key": "offline",
         "http_client": http_client(transport=OfflineTransport(), trust_env=False),
     }

@@ -1,13 +1,11 @@
 """Text to vectors: any number of texts, in batches, each text paid for once."""
 
-import hashlib
 import re
 import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +14,8 @@ from tqdm import tqdm
 
 from pgv_helpers import settings
 from pgv_helpers.errors import ModelError
-from pgv_helpers.models.client import OFFLINE_URL, base_url, explained_errors, openai_client, server
+from pgv_helpers.models.client import base_url, explained_errors, openai_client, server
+from pgv_helpers.models.shipped import shipped_vectors, unit, vector_key, write_shipped
 
 if TYPE_CHECKING:
     import openai
@@ -60,9 +59,10 @@ def embed(texts: Sequence[str], *, model: str | None = None, progress: bool | No
     if not texts:
         return np.empty((0, embedding_dimension(model)), np.float32)
     url = base_url()
-    keys = [_key(url, model, text) for text in texts]
+    keys = [vector_key(url, model, text) for text in texts]
     wanted = dict(zip(keys, texts))
-    vectors = {key: _unit(_shipped()[key]) for key in wanted if key in _shipped()}
+    shipped = shipped_vectors()
+    vectors = {key: unit(shipped[key]) for key in wanted if key in shipped}
     vectors |= _with_cache(lambda cache: _read(cache, [key for key in wanted if key not in vectors]), otherwise={})
     missing = {key: text for key, text in wanted.items() if key not in vectors}
 
@@ -180,48 +180,16 @@ def _request(client: "openai.OpenAI", texts: list[str], model: str) -> np.ndarra
 
 # Shipped with the course ---------------------------------------------------------------
 
-SHIPPED = Path(__file__).with_name("shipped.npy")
-"""Vectors of the course's own documents by the offline model, in half precision: records of key and vector."""
-
 
 def ship(texts: Iterable[str]) -> None:
-    """For developers: write `SHIPPED` anew, with the offline model's vectors of these texts."""
-    if base_url() != OFFLINE_URL:
+    """For developers: write the vectors that come with the course anew, with the offline model's of these texts."""
+    if base_url() != settings.OFFLINE_URL:
         raise ModelError("These are the offline model's vectors: unset OPENAI_API_KEY and OPENAI_BASE_URL.")
     model = settings.OFFLINE_EMBEDDING_MODEL
-    vectors = _send({_key(OFFLINE_URL, model, text): text for text in texts}, model, progress=True)
-    rows = np.empty(len(vectors), [("key", "V32"), ("vector", "<f2", DIMENSIONS[model])])
-    rows["key"], rows["vector"] = list(map(np.void, vectors)), list(vectors.values())
-    unfinished = SHIPPED.with_suffix(".unfinished.npy")
-    np.save(unfinished, rows)
-    unfinished.replace(SHIPPED)
-
-
-@cache
-def _shipped() -> Mapping[bytes, np.ndarray]:
-    """Key -> vector of the texts whose vectors came with the course."""
-    try:
-        rows = np.load(SHIPPED, mmap_mode="r")
-        return dict(zip(rows["key"].tolist(), rows["vector"]))
-    except FileNotFoundError:
-        return {}
-    except (OSError, EOFError, ValueError, IndexError) as error:
-        warnings.warn(
-            f"{SHIPPED} is broken ({error}); texts are embedded anew. Install the course again.", stacklevel=3
-        )
-        return {}
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    vector = vector.astype(np.float32)
-    return vector / np.linalg.norm(vector)
+    write_shipped(_send({vector_key(settings.OFFLINE_URL, model, text): text for text in texts}, model, progress=True))
 
 
 # Cache ---------------------------------------------------------------------------------
-
-
-def _key(url: str, model: str, text: str) -> bytes:
-    return hashlib.sha256(f"{url}\n{model}\n{text}".encode()).digest()
 
 
 def _cache_path() -> Path:

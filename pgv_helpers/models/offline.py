@@ -25,6 +25,7 @@ import httpx2
 import numpy as np
 
 from pgv_helpers import settings
+from pgv_helpers.models.shipped import shipped_vectors, unit, vector_key
 from pgv_helpers.sentences import split_sentences
 
 DIMENSION = 384
@@ -534,17 +535,16 @@ def match_sentences(
         six or seven common words.
     """
     # Without the mark of a question, the model finds a text nearer that states something.
-    texts = [question.rstrip("? \n") or question]
-    windows: list[str] = []
-    for heading, group in zip(headings, sentences):
-        for i, sentence in enumerate(group):
-            texts += [f"{heading}\n{sentence}", f"{heading}\n{' '.join(group)}"]
-            windows += [" ".join([heading, *group[max(0, i - 1) : i + 2]]), sentence]
-    asked, *found = _vectors(texts)
+    question_text = question.rstrip("? \n") or question
+    asked, *found = _vectors([question_text, *_compared(headings, sentences)])
     similarity = (np.array(found) @ asked).reshape(-1, 2).mean(axis=1)
 
     information = {word: _information(piece) for word, piece in _words(question).items()}
     total = sum(information.values()) or 1.0
+    windows: list[str] = []
+    for heading, group in zip(headings, sentences):
+        for i, sentence in enumerate(group):
+            windows += [" ".join([heading, *group[max(0, i - 1) : i + 2]]), sentence]
     found_words = (information.keys() & _words(window).keys() for window in windows)
     coverage = np.array([sum(information[word] for word in words) / total for words in found_words])
     return similarity, coverage[::2], coverage[1::2]
@@ -575,12 +575,32 @@ def weigh(similarity: np.ndarray, coverage: np.ndarray, homes: np.ndarray) -> tu
     return scores, float(scores[best] - 0.5 * coverage[best] - 0.7 * background)
 
 
+def _compared(headings: Sequence[str], sentences: Sequence[Sequence[str]]) -> list[str]:
+    """For each sentence in order two texts: it and its whole passage, both under their heading."""
+    return [
+        f"{heading}\n{text}"
+        for heading, group in zip(headings, sentences)
+        for sentence in group
+        for text in (sentence, " ".join(group))
+    ]
+
+
+def compared_texts(messages: Sequence[Json]) -> list[str]:
+    """For developers: the texts whose vectors an answer to this prompt takes, but for the question's."""
+    _, passages = read_prompt(_messages({"messages": messages}))
+    return _compared([passage.heading for passage in passages], [split_sentences(passage.text) for passage in passages])
+
+
 _kept: dict[str, np.ndarray] = {}
 
 
 def _vectors(texts: Sequence[str]) -> list[np.ndarray]:
-    """A vector for each text; those of earlier prompts need not be computed again."""
+    """A vector for each text; those of earlier prompts, and of the course's own passages, need not be computed."""
     vectors = {text: vector for text in texts if (vector := _kept.get(text)) is not None}
+    shipped = shipped_vectors()
+    for text in set(texts) - vectors.keys():
+        if (key := vector_key(settings.OFFLINE_URL, settings.OFFLINE_EMBEDDING_MODEL, text)) in shipped:
+            vectors[text] = unit(shipped[key])
     new = [text for text in dict.fromkeys(texts) if text not in vectors]
     if new:
         vectors |= zip(new, _minilm().embed(new)[0])
