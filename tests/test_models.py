@@ -20,12 +20,14 @@ import pytest
 
 from pgv_helpers import (
     add_full_text,
+    build_prompt,
     bulk_load,
     connect,
     create_documents_table,
     embedded_text,
     hybrid_search,
     load_passages,
+    load_python_docs,
     load_questions,
     settings,
 )
@@ -33,7 +35,16 @@ from pgv_helpers.errors import ModelError
 from pgv_helpers.models import async_openai_client, embed, embedding_dimension, get_embedding, openai_client
 from pgv_helpers.models import offline as offline_model
 from pgv_helpers.models.client import explained_errors
-from pgv_helpers.models.offline import MAX_TOKENS, NO_ANSWER, Message, OfflineTransport, answer_from, read_prompt
+from pgv_helpers.models.offline import (
+    MAX_TOKENS,
+    NO_ANSWER,
+    Message,
+    OfflineTransport,
+    answer_from,
+    compared_texts,
+    read_prompt,
+)
+from pgv_helpers.models.shipped import shipped_vectors, unit, vector_key
 from pgv_helpers.sentences import split_sentences
 from tests.api_server import EMBEDDING_TOO_LONG, FAILED, KEY, PROMPT_TOO_LONG, Turn, error, events
 
@@ -416,6 +427,18 @@ def quotes(question, hits):
     cited = re.findall(r"(.+?) \[(\d)\](?: |$)", said)
     assert said == (" ".join(f"{sentence} [{number}]" for sentence, number in cited) or NO_ANSWER)
     return [(sentence, int(number) - 1) for sentence, number in cited]
+
+
+def test_the_vectors_that_come_with_the_course_are_those_of_its_passages_and_docs():
+    """Otherwise `pgv build --vectors` is due: a learner would wait for the model instead."""
+    passages, docs = load_passages(), load_python_docs()
+    texts = [*embedded_text(passages), *compared_texts(build_prompt("Why?", passages)), *embedded_text(docs)]
+    keys = {text: vector_key(settings.OFFLINE_URL, MINILM, text) for text in texts}
+    shipped = shipped_vectors()
+    assert [text for text in texts if keys[text] not in shipped] == [] and len(shipped) == len(keys)
+    some = texts[::997]
+    computed = offline_model._minilm().embed(some)[0]
+    assert np.abs(computed - [unit(shipped[keys[text]]) for text in some]).max() < 1e-3
 
 
 def test_answers_are_right_or_declined_and_quote_word_for_word(found):
