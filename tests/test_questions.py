@@ -52,6 +52,10 @@ from sqlalchemy import Column, Index, MetaData, Table, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from pgv_helpers import database_url
 """,
+    "09_alternatives": """
+import chromadb
+import faiss
+""",
 }
 """What an exercise needs beyond that, by its name."""
 

@@ -1,0 +1,620 @@
+"""Exercise 09_alternatives: NumPy, FAISS and Chroma beside pgvector, and what moves in from them.
+
+A learner's function takes and returns data, so each makes its index or collection anew.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import numpy as np
+import psycopg2
+import psycopg2.errors
+from psycopg2.extras import Json, execute_values
+
+from pgv_helpers.course import expect
+from pgv_helpers.course.question import question
+from pgv_helpers.course.questions.crud import HOSTILE, texts
+from pgv_helpers.db import query
+from pgv_helpers.distances import exact_neighbours, find_metric
+
+question = partial(question, exercise="09_alternatives")
+
+DIMENSION = 8
+"""Of the vectors, where a question does not draw it."""
+
+FIRST_ID = 10**6
+"""Ids begin here, so that no number of a row is an id."""
+
+OTHER_METRICS = (("l2", "Euclidean distance"), ("inner_product", "the inner product"))
+
+DEFAULT_EF_SEARCH, DEFAULT_EF_CONSTRUCTION = 16, 40
+"""FAISS's own."""
+
+NEAR_ENOUGH = 0.04
+"""How far apart the recall of two graphs may be that were built alike."""
+
+
+@question(
+    "alternatives.nearest_kept",
+    points=3,
+    objective="search exactly with NumPy, under a filter",
+    hints=[
+        "The filter comes first: `ids[keep]` and `vectors[keep]` belong together, row by row. The cosine similarity is "
+        "the inner product divided by the lengths.",
+        "`argpartition` wants to know how many, and there may be fewer rows than `k`. Its highest are in no order.",
+        "`similarity = kept @ question / np.linalg.norm(kept, axis=1)`, then `np.argsort(-similarity)[:k]`, which also "
+        "does for few rows, and `ids[keep][best].tolist()`.",
+    ],
+)
+def nearest_kept(learner, db, rng) -> Iterator[str]:
+    number = int(rng.integers(200, 300))
+    ids, vectors = _draw_ids(rng, number), _draw_vectors(rng, number)
+
+    def expect_found(kept: int, k: int, what: str) -> None:
+        wanted = _draw_vectors(rng, 1)[0]
+        keep = np.zeros(number, bool)
+        keep[rng.choice(number, kept, replace=False)] = True
+        found = learner.call("nearest_kept", ids, vectors, wanted, keep, k)
+        _expect_ids(found, ids.tolist(), what)
+        allowed = dict(zip(ids[keep].tolist(), vectors[keep]))
+        if left_out := [id for id in found if id not in allowed]:
+            raise expect.Wrong(
+                f"{what} holds the id {left_out[0]}, whose row is not kept. What is counted among the kept rows is no "
+                "number of a row of all."
+            )
+        if len(found) < min(k, len(allowed)):
+            raise expect.Wrong(
+                f"{what} holds {len(found)} ids, although more rows are kept. Filter first, then take the nearest."
+            )
+        _expect_nearest(found, allowed, wanted, k, what)
+
+    expect_found(number // 4, int(rng.integers(5, 12)), "The result")
+    yield "the nearest of the kept rows come, the nearest first, by cosine distance"
+    expect_found(9, 9, "The result where k rows are kept")
+    expect_found(4, 9, "The result where fewer than k rows are kept")
+    yield "where no more than k rows are kept, all of them come"
+    nothing = learner.call("nearest_kept", ids, vectors, vectors[0], np.zeros(number, bool), 5)
+    expect.equal(nothing, [], "The result where no row is kept")
+    yield "where none is kept, the list is empty"
+
+
+@question(
+    "alternatives.search_hnsw",
+    points=3,
+    objective="build and search an HNSW index of FAISS, and give it its settings",
+    hints=[
+        "The inner product is the cosine similarity of vectors of length 1. FAISS answers with numbers of rows.",
+        "`index.hnsw.efConstruction` counts while vectors are added, `index.hnsw.efSearch` while it searches: set each "
+        "before that. Where there are fewer vectors than `k`, FAISS fills up with the row -1.",
+        "`faiss.IndexHNSWFlat(vectors.shape[1], m, faiss.METRIC_INNER_PRODUCT)`; `[[int(ids[row]) for row in rows if "
+        "row >= 0] for rows in index.search(questions, k)[1]]`.",
+    ],
+)
+def search_hnsw(learner, db, rng) -> Iterator[str]:
+    expect.packages("alternatives")
+    k, dimension = 10, 32
+    ids, vectors, questions = (
+        _draw_ids(rng, 2_000),
+        _draw_vectors(rng, 2_000, dimension),
+        _draw_vectors(rng, 100, dimension),
+    )
+
+    def expect_found(m: int, ef_construction: int, ef_search: int) -> None:
+        found = learner.call("search_hnsw", ids, vectors, questions, m, ef_construction, ef_search, k)
+        what = f"The result with ef_search {ef_search}"
+        _expect_lists(found, ids.tolist(), questions, k, what)
+        _expect_cosine(found, ids, vectors, questions, what)
+        _expect_ranked(found, dict(zip(ids.tolist(), vectors)), questions, what)
+        _expect_settings(found, ids, vectors, questions, (m, ef_construction, ef_search))
+
+    # m and ef_construction are low, so that the graph is no better than its settings.
+    expect_found(int(rng.integers(5, 8)), 12, 40)
+    yield "each question has the ids of its neighbours, the nearest first, by cosine distance"
+    expect_found(int(rng.integers(9, 13)), 14, 10)
+    yield "as many neighbours are found as with a graph of these settings, and no more"
+    few = int(rng.integers(3, 7))
+    found = learner.call("search_hnsw", ids[:few], vectors[:few], questions[:5], 16, 64, 40, k)
+    _expect_lists(found, ids[:few].tolist(), questions[:5], few, f"The result for {few} vectors")
+    _expect_ranked(found, dict(zip(ids[:few].tolist(), vectors)), questions, f"The result for {few} vectors")
+    yield "where there are fewer vectors than k, each of them is found once"
+
+
+@question(
+    "alternatives.search_chroma",
+    points=3,
+    objective="search a collection of Chroma by cosine distance, under a filter",
+    hints=[
+        "Three things to say when a collection is made: its name, which must not be taken, its space, and that the "
+        "vectors come from you. In one process all clients of the memory share their collections.",
+        'Ids are texts, and metadata hold Python\'s own ints: `{"year": int(year)}`. '
+        '`where={"year": {"$gte": since}}` filters.',
+        '`configuration={"hnsw": {"space": "cosine"}}`; `found = collection.query(query_embeddings=question, '
+        'n_results=k, where=…, include=["documents"])`, then `found["ids"][0]` and `found["documents"][0]`. Delete the '
+        "collection before you return.",
+    ],
+)
+def search_chroma(learner, db, rng) -> Iterator[str]:
+    expect.packages("alternatives")
+    given: set[int] = set()
+
+    def expect_found(years: np.ndarray, since: int, k: int, what: str) -> None:
+        ids, vectors, contents = _draw_ids(rng, 90), _draw_vectors(rng, 90), texts(rng, 90)
+        contents[0], wanted = HOSTILE, _draw_vectors(rng, 1)[0]
+        found = learner.call("search_chroma", ids, contents, years, vectors, wanted, since, k)
+        expect.tuples(found, {"id": (int, np.integer), "text": str}, what)
+        text_of = dict(zip(ids.tolist(), contents))
+        for id, text in found:
+            if id not in text_of:
+                earlier = "is one of a call before" if id in given else "was not given in this call"
+                raise expect.Wrong(
+                    f"{what} holds the id {id}, which {earlier}: does the collection hold what was added to it "
+                    "earlier? Each call needs an empty one."
+                )
+            if text != text_of[id]:
+                raise expect.Wrong(f"{what} has another text beside the id {id} than was given with it.")
+        year_of = dict(zip(ids.tolist(), years.tolist()))
+        if early := [year_of[id] for id, _ in found if year_of[id] < since]:
+            raise expect.Wrong(f"{what} holds a text of {early[0]}, and {since} was the first year asked for.")
+        allowed = {id: vector for id, vector in zip(ids.tolist(), vectors) if year_of[id] >= since}
+        later = {id: vector for id, vector in allowed.items() if year_of[id] > since}
+        if (
+            len(later) < len(allowed)
+            and [id for id, _ in found] == _ranked(later, wanted)[:k] != _ranked(allowed, wanted)[:k]
+        ):
+            raise expect.Wrong(f"{what} lacks what is of the year {since} itself, which belongs to it.")
+        if len(found) < min(k, len(allowed)):
+            raise expect.Wrong(
+                f"{what} holds {len(found)} texts, although more are of {since} or later. Filter first, "
+                "then take the nearest."
+            )
+        _expect_nearest([id for id, _ in found], allowed, wanted, k, what)
+        given.update(ids.tolist())
+
+    years = rng.permutation(np.arange(90) % 30 + 1990)
+    expect_found(years, int(rng.integers(1995, 2003)), 12, "The result")
+    yield "the nearest texts come with their ids, the nearest first, by cosine distance"
+    expect_found(rng.permutation(years), int(rng.integers(1995, 2003)), 12, "The result of a second call")
+    yield "a second call with other texts knows nothing of the first"
+    expect_found(rng.permutation(years), 2018, 5, "The result for a rare filter")
+    expect_found(rng.permutation(years), 2019, 5, "The result where fewer than k pass the filter")
+    yield "the filter comes before the k nearest, and lets the first year pass"
+    expect_found(rng.permutation(years) - 100, 1990, 5, "The result where nothing passes the filter")
+    yield "where nothing passes, the list is empty"
+
+
+@question(
+    "alternatives.move_in",
+    points=4,
+    changes=["move_in"],
+    objective="move a collection of Chroma into a table, all or nothing",
+    hints=[
+        "`with conn, conn.cursor() as cur:` around all of it: DROP and CREATE belong to a transaction like any INSERT.",
+        '`stored["embeddings"].shape[1]` is the dimension. `Json(metadata)` makes a dict a jsonb; `Json(None)` is the '
+        "JSON null, which is not NULL.",
+        "`DROP TABLE IF EXISTS passages`, `CREATE TABLE passages (… embedding vector(%s))`, `execute_values` with "
+        "`zip` of the four lists, `CREATE INDEX ON passages USING hnsw (embedding vector_cosine_ops)`.",
+    ],
+)
+def move_in(learner, db, rng) -> Iterator[str]:
+    first, second, third = (
+        _draw_collection(rng, dimension) for dimension in rng.permutation(range(3, 60))[:3].tolist()
+    )
+    returned = learner.call("move_in", learner.conn, first)
+    expect.committed(learner)
+    _expect_passages(db, first)
+    yield "there is a table passages, with the right columns and types, and it was committed"
+    expect.count(db, "passages", len(first["ids"]), learner)
+    _expect_moved(db, first)
+    yield "each passage is as it was, and what was missing is NULL"
+    expect.index(db, "passages", "hnsw", "vector_cosine_ops")
+    yield "it has an HNSW index for cosine distance"
+    expect.is_a(returned, int, "The result")
+    expect.equal(returned, len(first["ids"]), "The number of passages that is returned")
+    yield "the result says how many"
+    learner.call("move_in", learner.conn, second)
+    expect.committed(learner)
+    _expect_passages(db, second)
+    expect.count(db, "passages", len(second["ids"]), learner)
+    _expect_moved(db, second)
+    expect.index(db, "passages", "hnsw", "vector_cosine_ops")
+    yield "a table passages that was there is replaced"
+    third["embeddings"][-1, 0] = np.nan
+    try:
+        with expect.unchanged(db, ["passages"], "After a vector with NaN, where all of it is one transaction"):
+            error = learner.error("move_in", learner.conn, third)
+    except psycopg2.errors.UndefinedTable:
+        raise expect.Wrong("After a vector with NaN the table passages that was there is gone.") from None
+    expect.index(db, "passages", "hnsw", "vector_cosine_ops")
+    _expect_told(learner, error, "A vector with NaN")
+    yield "after a vector with NaN the table that was there stays as it was, and the caller learns of it"
+
+
+@question(
+    "alternatives.create_marks",
+    points=2,
+    changes=["create_marks"],  # a foreign key puts triggers on the table that it points to
+    objective="let a foreign key keep marks and passages in step",
+    hints=[
+        "What ties a row to one of another table, and what becomes of it when that one goes?",
+        "`REFERENCES passages ON DELETE CASCADE`. A primary key of two columns says that no pair occurs twice, and "
+        "that neither is NULL.",
+        "`PRIMARY KEY (reader, passage)` on a line of its own, after both columns. Then commit.",
+    ],
+)
+def create_marks(learner, db, rng) -> Iterator[str]:
+    _make_passages(db, rng, 12)
+    with expect.unchanged(db, ["passages"], "Making the table marks"):
+        learner.call("create_marks", learner.conn)
+    expect.committed(learner)
+    expect.columns(db, "marks", {"reader": "text", "passage": "bigint"})
+    yield "there is a table marks with the right columns, and it was committed"
+
+    def mark(reader: str | None, passage: int | None) -> None:
+        query(db, "INSERT INTO marks (reader, passage) VALUES (%s, %s)", [reader, passage])
+
+    def expect_refused(reader: str | None, passage: int | None, what: str) -> None:
+        with suppress(psycopg2.IntegrityError):
+            mark(reader, passage)
+            raise expect.Wrong(f"{what} is accepted.")
+
+    first, second, third, stranger = *rng.permutation(query(db, "SELECT id FROM passages").id)[:3].tolist(), 1
+    ada, ben = texts(rng, 2)
+    try:
+        for reader, passage in ((ada, first), (ada, second), (ben, first), (ben, third)):
+            mark(reader, passage)
+    except psycopg2.errors.UniqueViolation:
+        raise expect.Wrong(
+            "A reader marks several passages, and a passage has several readers: one of the two is refused. It is the "
+            "pair of both that occurs once."
+        ) from None
+    except psycopg2.Error as error:
+        raise expect.Wrong(f"A mark of a passage is refused: {error.diag.message_primary}.") from None
+    yield "a reader marks several passages, and several readers the same"
+    expect_refused(ada, first, "The same mark a second time")
+    expect_refused(None, first, "A mark without a reader")
+    expect_refused(ada, None, "A mark without a passage")
+    yield "the same mark twice is refused, and so is one without a reader or a passage"
+    expect_refused(ada, stranger, "A mark of a passage that does not exist")
+    yield "so is a mark of a passage that does not exist"
+    try:
+        query(db, "DELETE FROM passages WHERE id = %s", [first])
+    except psycopg2.IntegrityError as error:
+        said = error.diag.message_primary
+        raise expect.Wrong(f"A passage cannot be deleted with its marks, which are to go with it: {said}.") from None
+    expect.rows(db, "SELECT reader, passage FROM marks", [], [(ada, second), (ben, third)], "What is left of the marks")
+    yield "with a passage its marks go, and no others"
+
+
+@question(
+    "alternatives.search_marks",
+    points=2,
+    objective="search among what belongs to somebody, with a join",
+    hints=[
+        "A join gives the marks their vectors. Which of them count, and in which order?",
+        "`FROM marks JOIN passages ON passages.id = passage`, with the reader in the WHERE and the distance in the "
+        "ORDER BY, each bound.",
+        "`SELECT passages.id FROM … WHERE reader = %s ORDER BY embedding <=> %s LIMIT %s`, and of each row that comes the "
+        "first value.",
+    ],
+)
+def search_marks(learner, db, rng) -> Iterator[str]:
+    vectors = _make_passages(db, rng, 60)
+    ids = list(vectors)
+    ada, ben = texts(rng, 2)
+    few, embedding = int(rng.integers(2, 4)), _draw_vectors(rng, 1)[0]
+    near = _ranked(vectors, embedding)
+    # Of the very nearest some are nobody's and some are another's, or several readers'.
+    marks = {ada: [*near[3:40:3], *near[5:20:5]], ben: [*near[2:40:4], near[3]], HOSTILE: near[4 : 4 + few]}
+    query(db, "CREATE TABLE marks (reader text, passage bigint REFERENCES passages, PRIMARY KEY (reader, passage))")
+    rows = [(reader, id) for reader, marked in marks.items() for id in dict.fromkeys(marked)]
+    with db.cursor() as cur:
+        execute_values(cur, "INSERT INTO marks VALUES %s", rows)
+
+    def expect_found(reader: str, k: int, what: str) -> None:
+        found = learner.call("search_marks", learner.conn, reader, embedding, k)
+        _expect_ids(found, ids, what)
+        allowed = {id: vectors[id] for id in marks.get(reader, [])}
+        if strange := [id for id in found if id not in allowed]:
+            raise expect.Wrong(f"{what} holds the passage {strange[0]}, which this reader has not marked.")
+        if len(found) < min(k, len(allowed)):
+            raise expect.Wrong(
+                f"{what} holds {len(found)} passages, although the reader has marked more. The limit counts among the "
+                "marks, not among all passages."
+            )
+        if len(set(found)) < len(found):
+            raise expect.Wrong(f"{what} holds a passage twice: each row of the one table meets several of the other.")
+        _expect_nearest(found, allowed, embedding, k, what)
+        expect.statements(learner, "SELECT")
+
+    expect_found(ada, int(rng.integers(4, 7)), "The result")
+    expect_found(ben, int(rng.integers(4, 7)), "The result for another reader")
+    yield "the nearest of a reader's own marks come, the nearest first, in one statement"
+    expect_found(HOSTILE, few + 3, "The result for a reader of few marks")
+    yield "where a reader has marked fewer than k, all come; a reader's name may be any text"
+    expect_found("nobody", 3, "The result for a reader without marks")
+    yield "a reader without marks gets an empty list"
+
+
+@question(
+    "alternatives.replace_passage",
+    points=3,
+    changes=["replace_passage"],
+    objective="change a passage, its vector and its history in one transaction, with all that belongs to it",
+    hints=[
+        "A row that is deleted takes its marks along, even if it is inserted anew. Which statement changes a row in "
+        "its place?",
+        "The old text has to be in the history before it is gone: `INSERT INTO history (passage, content) SELECT id, "
+        "content FROM passages WHERE id = %s`.",
+        "Both in one `with conn, conn.cursor() as cur:`. After an UPDATE `cur.rowcount` says how many rows there were.",
+    ],
+)
+def replace_passage(learner, db, rng) -> Iterator[str]:
+    vectors = _make_passages(db, rng, 8)
+    ids = rng.permutation(list(vectors)).tolist()
+    query(db, "CREATE TABLE marks (reader text, passage bigint REFERENCES passages ON DELETE CASCADE)")
+    query(
+        db, "CREATE TABLE history (passage bigint NOT NULL, content text NOT NULL, replaced timestamptz DEFAULT now())"
+    )
+    with db.cursor() as cur:
+        execute_values(cur, "INSERT INTO marks VALUES %s", list(zip(texts(rng, 8), ids)))
+    id, new, newer = ids[0], HOSTILE, texts(rng, 1)[0]
+    old = query(db, "SELECT content FROM passages WHERE id = %s", [id]).content[0]
+    history: list[tuple[int, str]] = []
+    for before, after in ((old, new), (new, newer)):
+        vector = _draw_vectors(rng, 1)[0]
+        others = query(db, "SELECT id, content, embedding::text FROM passages WHERE id <> %s ORDER BY id", [id])
+        kept = query(db, "SELECT id, metadata::text FROM passages ORDER BY id")
+        with expect.unchanged(db, ["marks"], "A passage is replaced, and its marks are to stay"):
+            returned = learner.call("replace_passage", learner.conn, id, after, vector)
+        expect.committed(learner)
+        expect.rows(
+            db, "SELECT id, content FROM passages WHERE id = %s", [id], [(id, after)], "The text of the passage"
+        )
+        stored = query(db, "SELECT embedding FROM passages WHERE id = %s", [id]).embedding[0].to_numpy()
+        expect.close(stored, vector, "The vector of the passage")
+        if not query(db, "SELECT id, metadata::text FROM passages ORDER BY id").equals(kept):
+            raise expect.Wrong("The metadata of a passage have changed. Change no more than its text and its vector.")
+        if not query(db, "SELECT id, content, embedding::text FROM passages WHERE id <> %s ORDER BY id", [id]).equals(
+            others
+        ):
+            raise expect.Wrong("Another passage has changed as well.")
+        found = query(db, "SELECT passage, content FROM history ORDER BY replaced")
+        if (id, after) in found.itertuples(index=False, name=None):
+            raise expect.Wrong("The history holds the new text. It is the old one that would be lost.")
+        history.append((id, before))
+        expect.rows(db, "SELECT passage, content FROM history", [], history, "The table history")
+        if returned is not True:
+            raise expect.Wrong(f"After a passage was replaced the result should be True; it is {returned!r}.")
+        if before == old:
+            yield "the passage has its new text and vector, and nothing else has changed, neither metadata nor marks"
+    yield "the old text is in the history, a row for each time"
+    unknown = FIRST_ID - int(rng.integers(1, 100))
+    with expect.unchanged(db, ["passages", "marks", "history"], "Where there is no such passage"):
+        returned = learner.call("replace_passage", learner.conn, unknown, newer, vector)
+    if returned is not False:
+        raise expect.Wrong(f"Where there is no such passage the result should be False; it is {returned!r}.")
+    expect.committed(learner)
+    yield "where there is no such passage nothing is written, and the result is False"
+    broken = vector.copy()
+    broken[3] = np.nan
+    with expect.unchanged(db, ["passages", "marks", "history"], "After a vector with NaN"):
+        error = learner.error("replace_passage", learner.conn, id, "another text", broken)
+    _expect_told(learner, error, "A vector with NaN")
+    yield "after a vector with NaN neither the passage nor the history has changed, and the caller learns of it"
+    query(db, "ALTER TABLE history ADD CHECK (false) NOT VALID")
+    with expect.unchanged(db, ["passages", "marks", "history"], "When the history takes no row"):
+        error = learner.error("replace_passage", learner.conn, id, "another text", vector)
+    _expect_told(learner, error, "A history that takes no row")
+    yield "nor when it is the history that fails"
+
+
+# -- what is given ----------------------------------------------------------------------
+
+
+def _draw_ids(rng: np.random.Generator, number: int) -> np.ndarray:
+    """Different ids in no order, above FIRST_ID; no two calls are likely to draw the same."""
+    return rng.permutation(np.unique(rng.integers(FIRST_ID, 2**50, 2 * number)))[:number]
+
+
+def _draw_vectors(rng: np.random.Generator, number: int, dimension: int = DIMENSION) -> np.ndarray:
+    """Vectors of lengths so different that each metric ranks otherwise."""
+    vectors = rng.normal(size=(number, dimension)) * rng.uniform(0.3, 3, (number, 1))
+    return vectors.astype(np.float32)
+
+
+def _draw_metadata(rng: np.random.Generator, place: int) -> dict | None:
+    """What Chroma may hold beside a passage: keys that differ from row to row, or nothing."""
+    return [
+        {"category": texts(rng, 1)[0], "year": int(rng.integers(1900, 2030))},
+        None,
+        {"tags": texts(rng, 2), "draft": bool(rng.integers(2))},
+        {HOSTILE: HOSTILE, "größe": float(rng.normal())},
+        {"category": texts(rng, 1)[0]},
+    ][place % 5]
+
+
+def _draw_collection(rng: np.random.Generator, dimension: int, number: int = 150) -> dict[str, Any]:
+    """What `collection.get(include=["documents", "metadatas", "embeddings"])` returns."""
+    documents = texts(rng, number)
+    documents[5:9] = HOSTILE, None, "None", ""
+    return {
+        "ids": [str(id) for id in _draw_ids(rng, number).tolist()],
+        "embeddings": _draw_vectors(rng, number, dimension).astype(float),
+        "documents": documents,
+        "uris": None,
+        "included": ["documents", "metadatas", "embeddings"],
+        "data": None,
+        "metadatas": [_draw_metadata(rng, place) for place in range(number)],
+    }
+
+
+def _make_passages(db, rng: np.random.Generator, number: int) -> dict[int, np.ndarray]:
+    """The table that `move_in` makes, filled; the vectors by id."""
+    ids, vectors, contents = _draw_ids(rng, number).tolist(), _draw_vectors(rng, number), texts(rng, number)
+    metadata = [{"category": text} for text in texts(rng, number)]
+    query(
+        db,
+        f"""CREATE TABLE passages (
+                id bigint PRIMARY KEY, content text, metadata jsonb, embedding vector({DIMENSION}) NOT NULL)""",
+    )
+    with db.cursor() as cur:
+        execute_values(cur, "INSERT INTO passages VALUES %s", list(zip(ids, contents, map(Json, metadata), vectors)))
+    return dict(zip(ids, vectors))
+
+
+def _distances(vectors: dict[int, np.ndarray], wanted: np.ndarray, metric: str = "cosine") -> dict[int, float]:
+    """The distance of each vector, by its id."""
+    if not vectors:
+        return {}
+    return dict(zip(vectors, find_metric(metric).distances(wanted[None], np.stack(list(vectors.values())))[0].tolist()))
+
+
+def _ranked(vectors: dict[int, np.ndarray], wanted: np.ndarray, metric: str = "cosine") -> list[int]:
+    """The ids, the nearest first."""
+    distances = _distances(vectors, wanted, metric)
+    return sorted(distances, key=distances.get)
+
+
+# -- what is found ----------------------------------------------------------------------
+
+
+def _expect_ids(found: Any, ids: Sequence[int], what: str) -> None:
+    """It is a list of ids that were given."""
+    expect.is_a(found, list, what)
+    known = set(ids)
+    for id in found:
+        expect.is_a(id, (int, np.integer), f"Each item of {what[:1].lower()}{what[1:]}")
+        if id not in known:
+            row = " It looks like the number of a row." if -1 <= id < len(ids) else ""
+            raise expect.Wrong(f"{what} holds {id}, which is no id that was given.{row}")
+
+
+def _expect_nearest(found: list[int], vectors: dict[int, np.ndarray], wanted: np.ndarray, k: int, what: str) -> None:
+    """They are the k nearest of these vectors, by id; says so if another metric or order ranks like this."""
+    if len(found) > 1 and found != _ranked(vectors, wanted)[: len(found)]:
+        for metric, name in OTHER_METRICS:
+            if found == _ranked(vectors, wanted, metric)[: len(found)]:
+                raise expect.Wrong(f"{what} is ranked by {name}, not by cosine distance.")
+        if found == _ranked(vectors, wanted)[::-1][: len(found)]:
+            raise expect.Wrong(f"{what} begins with the farthest of all.")
+    expect.nearest(found, _distances(vectors, wanted), k, what, tolerance=1e-5)
+
+
+def _expect_lists(found: Any, ids: Sequence[int], questions: np.ndarray, k: int, what: str) -> None:
+    """It is a list of k different ids for each question."""
+    expect.is_a(found, list, what)
+    expect.has_length(found, len(questions), what, "lists")
+    for place, some in enumerate(found, 1):
+        _expect_ids(some, ids, f"{what}, list {place},")
+        if len(some) > k >= len(ids) or len(set(some)) < len(some):
+            raise expect.Wrong(
+                f"{what} holds an id twice. FAISS fills up with the row -1 where it finds too few, and ids[-1] is the "
+                "last id."
+            )
+        expect.has_length(some, k, f"{what}, list {place},", "ids")
+
+
+def _expect_ranked(found: list[list[int]], vectors: dict[int, np.ndarray], questions: np.ndarray, what: str) -> None:
+    """Each list begins with its nearest."""
+    for some, wanted in zip(found, questions):
+        distances = _distances({id: vectors[id] for id in some}, wanted)
+        expect.ordered(list(distances.values()), f"A list in {what[:1].lower()}{what[1:]}", tolerance=1e-5)
+
+
+def _recall(found: list[list[int]], ids: np.ndarray, vectors: np.ndarray, questions: np.ndarray, metric: str) -> float:
+    rows, _ = exact_neighbours(vectors, questions, len(found[0]), metric)
+    return expect.mean_recall(found, ids[rows].tolist())
+
+
+def _expect_cosine(
+    found: list[list[int]], ids: np.ndarray, vectors: np.ndarray, questions: np.ndarray, what: str
+) -> None:
+    """No other metric has more of them among its nearest."""
+    cosine = _recall(found, ids, vectors, questions, "cosine")
+    for metric, name in OTHER_METRICS:
+        if _recall(found, ids, vectors, questions, metric) > cosine:
+            raise expect.Wrong(
+                f"{what} holds the nearest by {name}, not by cosine distance. Give each vector the length 1."
+            )
+
+
+def _expect_settings(
+    found: list[list[int]],
+    ids: np.ndarray,
+    vectors: np.ndarray,
+    questions: np.ndarray,
+    settings: tuple[int, int, int],
+) -> None:
+    """The recall is that of a graph with this m, efConstruction and efSearch."""
+    m, ef_construction, ef_search = settings
+    recall = _recall(found, ids, vectors, questions, "cosine")
+
+    def fits(*other: int) -> bool:
+        rows = _search_graph(vectors, questions, len(found[0]), *other)
+        return abs(recall - _recall(ids[rows].tolist(), ids, vectors, questions, "cosine")) < NEAR_ENOUGH
+
+    if fits(*settings):
+        return
+    what = f"With m {m}, ef_construction {ef_construction} and ef_search {ef_search} the recall is {recall:.2f}"
+    if recall > 0.995:
+        raise expect.Wrong(f"{what}: everything was compared, or nearly. These settings miss neighbours.")
+    if fits(m, ef_construction, DEFAULT_EF_SEARCH):
+        raise expect.Wrong(f"{what}, as with FAISS's default of {DEFAULT_EF_SEARCH}. Set efSearch before the search.")
+    if fits(m, DEFAULT_EF_CONSTRUCTION, ef_search):
+        raise expect.Wrong(
+            f"{what}, as with FAISS's default of {DEFAULT_EF_CONSTRUCTION} while building. Set efConstruction before "
+            "the vectors are added."
+        )
+    raise expect.Wrong(
+        f"{what}, which does not fit. Are all three given to the index, and the length 1 to its vectors?"
+    )
+
+
+def _search_graph(
+    vectors: np.ndarray, questions: np.ndarray, k: int, m: int, ef_construction: int, ef_search: int
+) -> np.ndarray:
+    import faiss  # only these questions need it
+
+    index = faiss.IndexHNSWFlat(vectors.shape[1], m, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction, index.hnsw.efSearch = ef_construction, ef_search
+    index.add(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    return index.search(questions, k)[1]
+
+
+def _expect_passages(db, stored: dict[str, Any]) -> None:
+    """The table passages has the columns for these vectors."""
+    types = {"id": "bigint", "content": "text", "metadata": "jsonb"}
+    types["embedding"] = f"vector({stored['embeddings'].shape[1]})"
+    expect.columns(db, "passages", types)
+    expect.unique(db, "passages", ["id"], primary=True)
+
+
+def _expect_moved(db, stored: dict[str, Any]) -> None:
+    """The table passages holds what the collection held."""
+    if query(db, "SELECT count(*) AS n FROM passages WHERE metadata = 'null'").n[0]:
+        raise expect.Wrong(
+            "Metadata that are None have become the JSON null, which is a value: IS NULL does not find it. Make them "
+            "NULL."
+        )
+    with db.cursor() as cur:
+        cur.execute("SELECT id, content, metadata, embedding FROM passages")
+        found = {id: row for id, *row in cur.fetchall()}
+    given = zip(map(int, stored["ids"]), stored["documents"], stored["metadatas"], stored["embeddings"])
+    for id, content, metadata, embedding in given:
+        if id not in found:
+            raise expect.Wrong(f"The table passages lacks the id {id}.")
+        for name, right, value in (("content", content, found[id][0]), ("metadata", metadata, found[id][1])):
+            if right is None and value is not None:
+                raise expect.Wrong(f"The {name} of a passage that has none is {value!r}; it should be NULL.")
+            expect.equal(value, right, f"The {name} of the passage {id}")
+        expect.close(found[id][2].to_numpy(), embedding, f"The embedding of the passage {id}")
+
+
+def _expect_told(learner, error: type[Exception] | None, what: str) -> None:
+    """The caller has got the error, and a connection without a transaction."""
+    if error is None:
+        raise expect.Wrong(f"{what} is passed over in silence: let the error reach the caller.")
+    if learner.in_transaction:
+        raise expect.Wrong("After the error the transaction is still open: roll it back, as `with conn:` does.")
