@@ -55,6 +55,7 @@ from pgv_helpers import database_url
     "09_alternatives": """
 import chromadb
 import faiss
+faiss.omp_set_num_threads(1)
 """,
 }
 """What an exercise needs beyond that, by its name."""
