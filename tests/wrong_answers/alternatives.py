@@ -111,7 +111,7 @@ WRONG_ANSWERS = {
                 (SET_CONSTRUCTION, ""),
                 ("    index.hnsw.efSearch", f"{SET_CONSTRUCTION}    index.hnsw.efSearch"),
             ),
-            "as with FAISS's default of 40 while building. Set efConstruction before",
+            "as with FAISS's default of 40 while building. Is efConstruction set before",
         ),
         "m of its own": (
             instead("search_hnsw", ("shape[1], m,", "shape[1], 32,")),
@@ -571,6 +571,10 @@ OTHER_RIGHT_ANSWERS = {
             (f"index.add({NORMALISED})", "faiss.normalize_L2(vectors)\n    index.add(vectors)"),
             ("    index.hnsw.efSearch = ef_search\n", ""),
             ("search(questions, k)", "search(questions, k, params=faiss.SearchParametersHNSW(efSearch=ef_search))"),
+        ),
+        "one vector after the other": instead(
+            "search_hnsw",
+            (f"    index.add({NORMALISED})", f"    for vector in {NORMALISED}:\n        index.add(vector[None])"),
         ),
         "an index of ids": (
             "def search_hnsw(ids, vectors, questions, m, ef_construction, ef_search, k):\n"

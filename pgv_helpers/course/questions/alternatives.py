@@ -32,8 +32,8 @@ OTHER_METRICS = (("l2", "Euclidean distance"), ("inner_product", "the inner prod
 DEFAULT_EF_SEARCH, DEFAULT_EF_CONSTRUCTION = 16, 40
 """FAISS's own."""
 
-NEAR_ENOUGH = 0.04
-"""How far apart the recall of two graphs may be that were built alike."""
+NEAR_ENOUGH = 0.08
+"""How far apart the recall of two graphs may be that have the same settings: more than twice what was ever seen."""
 
 
 @question(
@@ -49,7 +49,7 @@ NEAR_ENOUGH = 0.04
     ],
 )
 def nearest_kept(learner, db, rng) -> Iterator[str]:
-    number = int(rng.integers(4_000, 5_000))  # argpartition sorts a few hundred
+    number = int(rng.integers(4_000, 5_000))
     ids, vectors = _draw_ids(rng, number), _draw_vectors(rng, number)
 
     def expect_found(kept: int, k: int, what: str) -> None:
@@ -70,7 +70,8 @@ def nearest_kept(learner, db, rng) -> Iterator[str]:
             )
         _expect_nearest(found, allowed, wanted, k, what)
 
-    expect_found(number // 4, int(rng.integers(10, 20)), "The result")
+    # So many that argpartition leaves them unsorted on any machine.
+    expect_found(number // 4, int(rng.integers(400, 500)), "The result")
     yield "the nearest of the kept rows come, the nearest first, by cosine distance"
     expect_found(9, 9, "The result where k rows are kept")
     expect_found(4, 9, "The result where fewer than k rows are kept")
@@ -98,7 +99,7 @@ def search_hnsw(learner, db, rng) -> Iterator[str]:
     ids, vectors, questions = (
         _draw_ids(rng, 2_000),
         _draw_vectors(rng, 2_000, dimension),
-        _draw_vectors(rng, 100, dimension),
+        _draw_vectors(rng, 500, dimension),
     )
 
     def expect_found(m: int, ef_construction: int, ef_search: int) -> None:
@@ -109,10 +110,10 @@ def search_hnsw(learner, db, rng) -> Iterator[str]:
         _expect_ranked(found, dict(zip(ids.tolist(), vectors)), questions, what)
         _expect_settings(found, ids, vectors, questions, (m, ef_construction, ef_search))
 
-    # m and ef_construction are low, so that the graph is no better than its settings.
-    expect_found(int(rng.integers(4, 6)), 12, 40)
+    # So low that each of the three settings has its share in what is missed.
+    expect_found(int(rng.integers(5, 8)), 6, 40)
     yield "each question has the ids of its neighbours, the nearest first, by cosine distance"
-    expect_found(int(rng.integers(9, 13)), 14, 10)
+    expect_found(int(rng.integers(10, 13)), 8, 200)
     yield "as many neighbours are found as with a graph of these settings, and no more"
     few = int(rng.integers(3, 7))
     found = learner.call("search_hnsw", ids[:few], vectors[:few], questions[:5], 16, 64, 40, k)
@@ -564,8 +565,8 @@ def _expect_settings(
         raise expect.Wrong(f"{what}, as with FAISS's default of {DEFAULT_EF_SEARCH}. Set efSearch before the search.")
     if fits(m, DEFAULT_EF_CONSTRUCTION, ef_search):
         raise expect.Wrong(
-            f"{what}, as with FAISS's default of {DEFAULT_EF_CONSTRUCTION} while building. Set efConstruction before "
-            "the vectors are added."
+            f"{what}, as with FAISS's default of {DEFAULT_EF_CONSTRUCTION} while building. Is efConstruction set before "
+            "the vectors are added?"
         )
     raise expect.Wrong(
         f"{what}, which does not fit. Are all three given to the index, and the length 1 to its vectors?"
