@@ -103,7 +103,7 @@ WRONG_ANSWERS = {
     "alternatives.search_hnsw": {
         "efSearch forgotten": (
             instead("search_hnsw", ("    index.hnsw.efSearch = ef_search\n", "")),
-            "as with FAISS's default of 16. Set efSearch before the search",
+            "as with the default efSearch. Set it before the search",
         ),
         "efConstruction after the vectors": (
             instead(
@@ -111,10 +111,14 @@ WRONG_ANSWERS = {
                 (SET_CONSTRUCTION, ""),
                 ("    index.hnsw.efSearch", f"{SET_CONSTRUCTION}    index.hnsw.efSearch"),
             ),
-            "as with FAISS's default of 40 while building. Is efConstruction set before",
+            "as with the default efConstruction. Set it before the vectors are added",
         ),
         "m of its own": (
             instead("search_hnsw", ("shape[1], m,", "shape[1], 32,")),
+            "as with more links. Is m given to the index",
+        ),
+        "a setting of its own": (
+            instead("search_hnsw", ("efSearch = ef_search", "efSearch = 400")),
             r"the recall is [\d.]+, which does not fit",
         ),
         "compares everything": (
