@@ -155,6 +155,11 @@ def slips(tmp_path_factory) -> dict[str, Mark]:
     slip("magics", before="%%time\n!echo hello\n%config InlineBackend.figure_format = 'svg'")
     slip("prints much", before="print('x' * 10_000_000)\nimport sys\nsys.stderr.write('y' * 10_000_000)")
     slip("prints in its answer", insert.replace(":\n", ":\n    print('hello' * 100_000)\n", 1))
+    slip(
+        "counts threads",
+        "import os\ndef insert_notes(conn, notes):\n"
+        "    raise ValueError(sorted(name for name in os.environ if 'THREADS' in name and os.environ[name] == '1'))",
+    )
     slip("returns strangers", "class Foo: pass\ndef insert_notes(conn, notes):\n    return Foo()")
     slip("returns too much", "def insert_notes(conn, notes):\n    return 'x' * 10**9")
     for name, change in {
@@ -188,6 +193,8 @@ def slips(tmp_path_factory) -> dict[str, Mark]:
         "cannot be interrupted": "it did not end within 5 seconds, and could not be interrupted",
         "sleeps in the database": "insert_notes did not finish within 2 seconds",
         "does not parse": "There is no function insert_notes",
+        # On a machine of many cores their libraries would start more than are allowed.
+        "counts threads": "OMP_NUM_THREADS.*OPENBLAS_NUM_THREADS.*RAYON_NUM_THREADS.*TOKIO_WORKER_THREADS",
         "returns strangers": "table notes holds .* rows, which is too few|should be an int; it is a Foo",
         "returns too much": "What it returned is no answer|table notes holds",
     }.items(),

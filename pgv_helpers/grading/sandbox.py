@@ -36,6 +36,11 @@ START_SECONDS = 120
 LOOK_SECONDS = 0.25
 """How often the memory of a room is looked at."""
 
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "RAYON_NUM_THREADS", "TOKIO_WORKER_THREADS")
+"""What says how many threads NumPy, FAISS and Chroma start; by default as many as there are cores, which on a large
+machine is more than `Limits.processes` allows.
+"""
+
 MOST_SEEN = 20
 """How many of a submission's doings are kept for the report."""
 
@@ -174,7 +179,8 @@ class Sandbox:
         environment = {
             "PATH": "/usr/bin:/bin", "HOME": "/tmp/home", "PGV_HOME": "/tmp/home", "LANG": "C.UTF-8",
             "MPLBACKEND": "agg", "MPLCONFIGDIR": "/tmp/home", "ORT_DISABLE_TELEMETRY": "1",
-            "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1",
+            **dict.fromkeys(THREADS, "1"),
         }  # fmt: skip
         if self.mode == "trusted":
             environment |= {name: str(self.folder / "home") for name in ("HOME", "PGV_HOME", "MPLCONFIGDIR")}
