@@ -502,13 +502,24 @@ def _expect_ids(found: Any, ids: Sequence[int], what: str) -> None:
 
 def _expect_nearest(found: list[int], vectors: dict[int, np.ndarray], wanted: np.ndarray, k: int, what: str) -> None:
     """They are the k nearest of these vectors, by id; says so if another metric or order ranks like this."""
-    if len(found) > 1 and found != _ranked(vectors, wanted)[: len(found)]:
+    distances = _distances(vectors, wanted)
+    try:
+        expect.nearest(found, distances, k, what, tolerance=1e-5)
+    except expect.Wrong:
         for metric, name in OTHER_METRICS.items():
-            if found == _ranked(vectors, wanted, metric)[: len(found)]:
-                raise expect.Wrong(f"{what} is ranked by {name}, not by cosine distance.")
-        if found == _ranked(vectors, wanted)[::-1][: len(found)]:
-            raise expect.Wrong(f"{what} begins with the farthest of all.")
-    expect.nearest(found, _distances(vectors, wanted), k, what, tolerance=1e-5)
+            if _is_nearest(found, _distances(vectors, wanted, metric), k):
+                raise expect.Wrong(f"{what} is ranked by {name}, not by cosine distance.") from None
+        if _is_nearest(found, {id: -distance for id, distance in distances.items()}, k):
+            raise expect.Wrong(f"{what} begins with the farthest of all.") from None
+        raise
+
+
+def _is_nearest(found: list[int], distances: dict[int, float], k: int) -> bool:
+    try:
+        expect.nearest(found, distances, k, "", tolerance=1e-4)
+    except expect.Wrong:
+        return False
+    return True
 
 
 def _expect_lists(found: Any, ids: Sequence[int], questions: np.ndarray, k: int, what: str) -> None:
