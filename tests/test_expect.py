@@ -3,6 +3,7 @@
 import types
 
 import numpy as np
+import psycopg2
 import pytest
 
 from pgv_helpers import connect, query
@@ -272,3 +273,16 @@ def test_a_scratch_schema_is_gone_afterwards_even_after_an_error():
         query(db, "CREATE TABLE t (id int)")
         raise RuntimeError
     assert query(connect(), "SELECT count(*) AS n FROM pg_namespace WHERE nspname = %s", [schema]).n[0] == 0
+
+
+@pytest.mark.parametrize("statement", ["SELECT * FROM t", "CREATE TABLE of_its_own (id int)", "LOCK TABLE t"])
+def test_a_scratch_schema_goes_whoever_holds_a_lock_in_it(statement):
+    bystander = connect()
+    query(bystander, "SELECT 1")
+    with scratch_schema() as (db, schema):
+        query(db, "CREATE TABLE t (id int)")
+        left = connect(schema)
+        query(left, statement)
+    assert query(bystander, "SELECT count(*) AS n FROM pg_namespace WHERE nspname = %s", [schema]).n[0] == 0
+    with pytest.raises(psycopg2.OperationalError):
+        query(left, "SELECT 1")

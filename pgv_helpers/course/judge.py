@@ -108,7 +108,10 @@ class Watched:
 
 @contextmanager
 def scratch_schema() -> Iterator[tuple[Connection, str]]:
-    """A schema for one check, dropped afterwards, and the checker's connection in it."""
+    """A schema for one check, dropped afterwards, and the checker's connection in it.
+
+    What a learner's function left open in it, and still holds a lock, is ended.
+    """
     db = connect()
     db.autocommit = True
     # The number of the server's process tells later whether anybody still uses the schema.
@@ -140,4 +143,12 @@ def _drop_abandoned_schemas(db: Connection) -> None:
 
 
 def _drop_schema(db: Connection, schema: str) -> None:
+    # An uncommitted CREATE TABLE locks the schema alone, as far as others can see.
+    holders = """
+        SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity
+        WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid() AND pid IN (
+            SELECT pid FROM pg_locks
+            WHERE relation IN (SELECT oid FROM pg_class WHERE relnamespace = to_regnamespace(%(schema)s))
+               OR classid = 'pg_namespace'::regclass AND objid = to_regnamespace(%(schema)s))"""
+    query(db, holders, {"schema": schema})
     query(db, sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
