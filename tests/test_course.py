@@ -183,11 +183,21 @@ def test_an_async_function_is_awaited(learn):
         learner.call("ends")
 
 
+def test_an_async_function_may_leave_no_task_behind(learn):
+    learner = learn(
+        "import asyncio\nasync def left():\n    asyncio.create_task(asyncio.sleep(60))\n"
+        "async def awaited():\n    return await asyncio.create_task(asyncio.sleep(0, 3))"
+    )
+    with pytest.raises(Wrong, match="tasks that it began go on"):
+        learner.call("left")
+    assert learner.call("awaited") == 3
+
+
 @pytest.mark.parametrize("body", ["await asyncio.sleep(60)", "while True: pass"])
 def test_an_async_function_that_never_ends_ends_with_a_message(learn, body):
     before = threading.active_count()
     learner = learn(f"import asyncio\nasync def f():\n    {body}\ndef g(): return 1", seconds=0.5)
-    with pytest.raises(Wrong, match="did not finish within 0.5 seconds"):
+    with pytest.raises(Wrong, match="did not finish within 0.5 seconds(.|\n)*Its `configure` has to be async, too"):
         learner.call("f")
     assert learner.call("g") == 1
     deadline = time.monotonic() + 5

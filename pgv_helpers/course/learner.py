@@ -204,10 +204,15 @@ class NotebookLearner:
             yield "Did the function use the connection that it was given?"
 
     def _too_long(self, name: str) -> str:
-        return (
+        message = (
             f"{name} did not finish within {self.seconds:g} seconds.\n"
             "Is there a loop that never ends, or a statement that waits for a lock?"
         )
+        if inspect.iscoroutinefunction(self.namespace.get(name)):
+            message += (
+                "\nOr a pool that never gets ready? Its `configure` has to be async, too: `register_vector_async`."
+            )
+        return message
 
     def _places(self, traceback: TracebackType | None) -> Iterator[str]:
         """The learner's own lines on the way to an exception, the outermost first."""
@@ -271,6 +276,9 @@ def _recording(kind: type) -> type:
 def awaited(coroutine: Coroutine) -> Any:
     """What the coroutine returns.
 
+    Raises:
+        Wrong: it left tasks behind that go on.
+
     It has a thread and an event loop to itself: the notebook's own loop is busy with the cell that checks,
     and its kind on Windows does not suit psycopg.
     """
@@ -279,7 +287,13 @@ def awaited(coroutine: Coroutine) -> Any:
 
     def run() -> None:
         try:
-            returned.set_result(loop.run_until_complete(coroutine))
+            result = loop.run_until_complete(coroutine)
+            if asyncio.all_tasks(loop):
+                raise Wrong(
+                    "The function has returned, and tasks that it began go on: of a pool that it did not close, or "
+                    "tasks that nobody awaits. `async with` closes a pool."
+                )
+            returned.set_result(result)
         except BaseException as error:
             returned.set_exception(error)
         finally:

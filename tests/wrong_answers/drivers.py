@@ -112,6 +112,10 @@ WRONG_ANSWERS = {
             instead("search_notes", ("np.array(vector)", "vector")),
             "operator does not exist: vector <=> double precision",
         ),
+        "categories without their blanks": (
+            instead("search_notes", ('"categories": categories', '"categories": [c.strip() for c in categories]')),
+            "The result for a category that ends in a blank holds a note of another category",
+        ),
         "a cast that takes no ints": (
             instead("search_notes", ("np.array(vector)", "vector"), ("%(vector)s", "%(vector)s::vector")),
             r"cannot cast type smallint\[\] to vector",
@@ -201,7 +205,11 @@ WRONG_ANSWERS = {
                     "            return found",
                 ),
             ),
-            "The hits of a request that did not fail should be a list; it is None",
+            "The hits of request 7 are None, and nothing was wrong with it: an error was caught within `serve`",
+        ),
+        "a SET with a parameter": (
+            instead("serve", (SET, 'conn.execute("SET LOCAL hnsw.ef_search = %s", [ef_search])')),
+            "The hits of request 2 are None, and nothing was wrong with it(.|\n)*take a parameter",
         ),
         "the first error ends it": (
             instead("serve", (TRY, "            answers.append(answer(request, ef_search))\n")),
@@ -244,6 +252,10 @@ WRONG_ANSWERS = {
             instead("serve", ("min_size=1, max_size=1", "min_size=2, max_size=2")),
             "2 connections were seen",
         ),
+        "a pool that may grow": (
+            instead("serve", ("max_size=1", "max_size=4")),
+            "The pool may open 4 connections. It is to stay at one",
+        ),
         "the answers only": (
             instead("serve", ("return answers, pool.get_stats()", "return answers")),
             "The result should be a tuple; it is a list",
@@ -257,6 +269,10 @@ WRONG_ANSWERS = {
         "one connection": (
             instead("search_all", ("min_size=size, max_size=size", "min_size=1, max_size=1")),
             "All searches went over one connection",
+        ),
+        "the largest size alone": (
+            instead("search_all", ("min_size=size, max_size=size", "max_size=size")),
+            "search_all raised ValueError: max_size must be",
         ),
         "a connection for each": (
             instead(
@@ -306,7 +322,15 @@ WRONG_ANSWERS = {
                     "open=False)\n    kept.append(pool)\n    await pool.open()\n    return",
                 ),
             ),
-            "A connection is still open after the function has returned",
+            "go on: of a pool that it did not close",
+        ),
+        "a pool that nobody keeps and nobody closes": (
+            instead(
+                "search_all",
+                ("async with AsyncConnectionPool(", "pool = AsyncConnectionPool("),
+                ("open=False) as pool:\n        return", "open=False)\n    await pool.open()\n    return"),
+            ),
+            "go on: of a pool that it did not close",
         ),
         "not async": (
             "def search_all(options, vectors, k, size):\n    return asyncio.gather()",
@@ -398,6 +422,33 @@ WRONG_ANSWERS = {
             instead("search_documents", ("distance < within", "distance > within")),
             "The result within a distance",
         ),
+        "at the distance itself": (
+            instead("search_documents", ("distance < within", "distance <= within")),
+            "The result within the distance 1 holds a document at just this distance",
+        ),
+        "filters in Python": (
+            instead(
+                "search_documents",
+                ("select(documents.c.title).order_by(distance).limit(k)", "select(documents, distance.label('near'))"),
+                (
+                    "        titles = list(session.scalars(nearest))",
+                    "        rows = sorted(session.execute(nearest), key=lambda row: row.near)\n"
+                    "        titles = [row.title for row in rows][:k]",
+                ),
+            ),
+            "A document was read that is no hit. The filters, the order and the LIMIT belong in the SELECT",
+        ),
+        "a session that is left open": (
+            "kept = []\n"
+            + instead(
+                "search_documents",
+                # When Python ends, nothing is sent over a connection that the server has ended.
+                ('{"options": options})', '{"options": options}, pool_reset_on_return=None)'),
+                ("    with Session(engine) as session:\n", "    session = Session(engine)\n    kept.append(session)\n"),
+                ("        titles =", "    titles ="),
+            ),
+            "A connection is still open after the function has returned",
+        ),
         "rows": (
             instead("search_documents", ("session.scalars(nearest)", "session.execute(nearest)")),
             "Each item of the result without filters should be a str; it is a Row",
@@ -440,7 +491,7 @@ WRONG_ANSWERS = {
                     '"vector_cosine_ops"}, if_not_exists=True, postgresql_concurrently=True',
                 ),
             ),
-            "has no hnsw index",
+            "the invalid index notes_hnsw is still there: drop it before you build",
         ),
         "another operator class": (
             instead("migrate", ("vector_cosine_ops", "vector_l2_ops")),
@@ -510,6 +561,7 @@ OTHER_RIGHT_ANSWERS = {
                 "        finally:\n            pool.putconn(conn)",
             ),
         ),
+        "no largest size": instead("serve", (", max_size=1", "")),
         "in autocommit mode": instead(
             "serve",
             ('kwargs={"options": options}', 'kwargs={"options": options, "autocommit": True}'),
@@ -578,6 +630,9 @@ OTHER_RIGHT_ANSWERS = {
             "        titles = [hit.title for hit in hits]\n"
             "    engine.dispose()\n"
             "    return titles"
+        ),
+        "by similarity, the highest first": instead(
+            "search_documents", (".order_by(distance)", ".order_by((1 - distance).desc())")
         ),
     },
     "drivers.migrate": {
