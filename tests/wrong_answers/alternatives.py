@@ -297,7 +297,50 @@ WRONG_ANSWERS = {
         ),
         "a table of its own transaction": (
             instead("move_in", ("        execute_values(", "        conn.commit()\n        execute_values(")),
-            "After a vector with NaN, where all of it is one transaction: the table passages was changed",
+            "After a vector with NaN the table passages that was there is gone",
+        ),
+        "an index of its own transaction": (
+            instead("move_in", (INDEX, f"        conn.commit()\n{INDEX}")),
+            r"After an index that could not be built \(2,001 dimensions\) the table passages that was there is gone",
+        ),
+        "create_index": (
+            instead("move_in", (INDEX, ""), ("    return len", '    create_index(conn, "passages")\n    return len')),
+            r"After an index that could not be built \(2,001 dimensions\) the table passages that was there is gone",
+        ),
+        "bulk_load": (
+            instead(
+                "move_in",
+                (
+                    '        execute_values(cur, "INSERT INTO passages VALUES %s", rows)\n',
+                    '    columns = zip(("id", "content", "metadata", "embedding"), zip(*rows))\n'
+                    '    bulk_load(conn, "passages", {name: list(values) for name, values in columns})\n'
+                    "    with conn, conn.cursor() as cur:\n",
+                ),
+                ("Json(one)", "one"),
+            ),
+            "After a vector with NaN the table passages that was there is gone. DROP, CREATE, the rows and the index",
+        ),
+        "passes over an index that fails": (
+            instead(
+                "move_in",
+                (
+                    INDEX,
+                    f"        conn.commit()\n        try:\n    {INDEX}        except Exception:\n            pass\n",
+                ),
+                ("    with conn,", "    assert np.isfinite(stored['embeddings']).all()\n    with conn,"),
+            ),
+            r"An index that could not be built \(2,001 dimensions\) is passed over in silence",
+        ),
+        "zeros for NaN": (
+            instead("move_in", ('metadata, stored["embeddings"]))', 'metadata, np.nan_to_num(stored["embeddings"])))')),
+            "A vector with NaN is passed over in silence: let the error reach the caller",
+        ),
+        "without the rows with NaN": (
+            instead(
+                "move_in",
+                ("    with conn,", "    rows = [row for row in rows if np.isfinite(row[3]).all()]\n    with conn,"),
+            ),
+            "A vector with NaN is passed over in silence: let the error reach the caller",
         ),
         "dropped beforehand": (
             instead(
