@@ -37,12 +37,25 @@ INDEX = '        cur.execute("CREATE INDEX ON passages USING hnsw (embedding vec
 
 OLD_TEXT = """        cur.execute(\"\"\"
             INSERT INTO history (passage, content)
-            SELECT id, content FROM passages WHERE id = %s\"\"\",
+            SELECT id, content FROM passages WHERE id = %s FOR UPDATE\"\"\",
             [id])
 """
 
 UPDATE = (
     '        cur.execute("UPDATE passages SET content = %s, embedding = %s WHERE id = %s", [content, embedding, id])\n'
+)
+
+READ_FIRST = (
+    "def replace_passage(conn, id, content, embedding):\n"
+    "    with conn, conn.cursor() as cur:\n"
+    "        cur.execute('SELECT content FROM passages WHERE id = %s FOR UPDATE', [id])\n"
+    "        row = cur.fetchone()\n"
+    "        if row is None:\n"
+    "            return False\n"
+    "        cur.execute('UPDATE passages SET content = %s, embedding = %s WHERE id = %s',\n"
+    "                    [content, embedding, id])\n"
+    "        cur.execute('INSERT INTO history (passage, content) VALUES (%s, %s)', [id, row[0]])\n"
+    "    return True"
 )
 
 WRONG_ANSWERS = {
@@ -536,12 +549,39 @@ WRONG_ANSWERS = {
             instead(
                 "replace_passage",
                 (
-                    "SELECT id, content FROM passages WHERE id = %s",
-                    "SELECT %s, COALESCE((SELECT content FROM passages WHERE id = %s), '')",
+                    "SELECT id, content FROM passages WHERE id = %s FOR UPDATE",
+                    "SELECT %s, (SELECT content FROM passages WHERE id = %s)",
                 ),
                 ("[id])\n", "[id, id])\n"),
             ),
             "Where there is no such passage: the table history was changed",
+        ),
+        "NULL is no passage": (
+            READ_FIRST.replace("if row is None:", "if row is None or row[0] is None:"),
+            r"The passage is there, and has no text \(NULL\): the result is False. Whether a row came",
+        ),
+        "no text is no passage": (
+            READ_FIRST.replace("if row is None:", "if not row or not row[0]:"),
+            r"The passage is there, and has no text \(NULL\): the result is False. Whether a row came",
+        ),
+        "an empty text is no passage": (
+            READ_FIRST.replace("if row is None:", "if row is None or row[0] == '':"),
+            "The passage is there, and its text is empty: the result is False. Whether a row came",
+        ),
+        "an empty text for NULL": (
+            READ_FIRST.replace("[id, row[0]]", "[id, row[0] or '']"),
+            "The old text of a passage that had none is ''; it should be NULL",
+        ),
+        "the time of Python": (
+            "from datetime import datetime, timezone\n"
+            + READ_FIRST.replace("(passage, content) VALUES (%s, %s)", "VALUES (%s, %s, %s)").replace(
+                "[id, row[0]]", "[id, row[0], datetime.now(timezone.utc)]"
+            ),
+            "The column replaced is not filled by the database. Leave it out of the INSERT",
+        ),
+        "no time": (
+            READ_FIRST.replace("(passage, content) VALUES (%s, %s)", "VALUES (%s, %s, NULL)"),
+            "The column replaced is not filled by the database. Leave it out of the INSERT",
         ),
         "True in any case": (
             instead("replace_passage", ("cur.rowcount == 1", "True")),
@@ -723,6 +763,12 @@ OTHER_RIGHT_ANSWERS = {
         ),
     },
     "alternatives.replace_passage": {
+        "the time of the database": instead(
+            "replace_passage",
+            ("(passage, content)", "(passage, content, replaced)"),
+            ("id, content FROM", "id, content, now() FROM"),
+        ),
+        "without a lock": instead("replace_passage", (" FOR UPDATE", "")),
         "one statement": (
             "def replace_passage(conn, id, content, embedding):\n"
             "    with conn, conn.cursor() as cur:\n"
@@ -733,17 +779,6 @@ OTHER_RIGHT_ANSWERS = {
             "            INSERT INTO history (passage, content) SELECT * FROM changed''', [content, embedding, id])\n"
             "        return cur.rowcount > 0"
         ),
-        "reads the old text first": (
-            "def replace_passage(conn, id, content, embedding):\n"
-            "    with conn, conn.cursor() as cur:\n"
-            "        cur.execute('SELECT content FROM passages WHERE id = %s FOR UPDATE', [id])\n"
-            "        row = cur.fetchone()\n"
-            "        if row is None:\n"
-            "            return False\n"
-            "        cur.execute('UPDATE passages SET content = %s, embedding = %s WHERE id = %s',\n"
-            "                    [content, embedding, id])\n"
-            "        cur.execute('INSERT INTO history (passage, content) VALUES (%s, %s)', [id, row[0]])\n"
-            "    return True"
-        ),
+        "reads the old text first": READ_FIRST,
     },
 }

@@ -3,6 +3,7 @@
 A learner's function takes and returns data, so each makes its index or collection anew.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -366,8 +367,8 @@ def search_marks(learner, db, rng) -> Iterator[str]:
     hints=[
         "A row that is deleted takes its marks along, even if it is inserted anew. Which statement changes a row in "
         "its place?",
-        "The old text has to be in the history before it is gone: `INSERT INTO history (passage, content) SELECT id, "
-        "content FROM passages WHERE id = %s`.",
+        "The old text has to be in the history before it is gone, and nobody may change it in between: `INSERT INTO "
+        "history (passage, content) SELECT id, content FROM passages WHERE id = %s FOR UPDATE`.",
         "Both in one `with conn, conn.cursor() as cur:`. After an UPDATE `cur.rowcount` says how many rows there were.",
     ],
 )
@@ -375,20 +376,32 @@ def replace_passage(learner, db, rng) -> Iterator[str]:
     vectors = _make_passages(db, rng, 8)
     ids = rng.permutation(list(vectors)).tolist()
     query(db, "CREATE TABLE marks (reader text, passage bigint REFERENCES passages ON DELETE CASCADE)")
-    query(
-        db, "CREATE TABLE history (passage bigint NOT NULL, content text NOT NULL, replaced timestamptz DEFAULT now())"
-    )
+    query(db, "CREATE TABLE history (passage bigint NOT NULL, content text, replaced timestamptz DEFAULT now())")
     with db.cursor() as cur:
         execute_values(cur, "INSERT INTO marks VALUES %s", list(zip(texts(rng, 8), ids)))
-    id, new, newer = ids[0], HOSTILE, texts(rng, 1)[0]
-    old = query(db, "SELECT content FROM passages WHERE id = %s", [id]).content[0]
-    history: list[tuple[int, str]] = []
-    for before, after in ((old, new), (new, newer)):
+    twice, untold, empty = ids[:3]
+    query(db, "UPDATE passages SET content = NULL WHERE id = %s", [untold])
+    query(db, "UPDATE passages SET content = '' WHERE id = %s", [empty])
+    old = query(db, "SELECT content FROM passages WHERE id = %s", [twice]).content[0]
+    newer, told, filled = texts(rng, 3)
+    history: list[tuple[int, str | None]] = []
+    began = query(db, "SELECT clock_timestamp()::text AS now").now[0]
+    for id, before, after in (
+        (twice, old, HOSTILE),
+        (twice, HOSTILE, newer),
+        (untold, None, told),
+        (empty, "", filled),
+    ):
         vector = _draw_vectors(rng, 1)[0]
         others = query(db, "SELECT id, content, embedding::text FROM passages WHERE id <> %s ORDER BY id", [id])
         kept = query(db, "SELECT id, metadata::text FROM passages ORDER BY id")
         with expect.unchanged(db, ["marks"], "A passage is replaced, and its marks are to stay"):
             returned = learner.call("replace_passage", learner.conn, id, after, vector)
+        if returned is False and not before:
+            raise expect.Wrong(
+                f"The passage is there, and {'has no text (NULL)' if before is None else 'its text is empty'}: the "
+                "result is False. Whether a row came says if there is one, not its text."
+            )
         expect.committed(learner)
         expect.rows(
             db, "SELECT id, content FROM passages WHERE id = %s", [id], [(id, after)], "The text of the passage"
@@ -401,16 +414,28 @@ def replace_passage(learner, db, rng) -> Iterator[str]:
             others
         ):
             raise expect.Wrong("Another passage has changed as well.")
-        found = query(db, "SELECT passage, content FROM history ORDER BY replaced")
+        found = query(db, "SELECT passage, content FROM history")
         if (id, after) in found.itertuples(index=False, name=None):
             raise expect.Wrong("The history holds the new text. It is the old one that would be lost.")
         history.append((id, before))
-        expect.rows(db, "SELECT passage, content FROM history", [], history, "The table history")
+        expect.count(db, "history", len(history), learner)
+        said = query(db, "SELECT content FROM history WHERE passage = %s AND content IS NOT NULL", [untold])
+        if len(said):
+            raise expect.Wrong(f"The old text of a passage that had none is {said.content[0]!r}; it should be NULL.")
+        earlier = [(passage, "NULL" if text is None else text) for passage, text in history]
+        expect.rows(db, "SELECT passage, COALESCE(content, 'NULL') FROM history", [], earlier, "The table history")
+        untimely = "SELECT passage FROM history WHERE (replaced BETWEEN %s AND clock_timestamp()) IS NOT TRUE"
+        timed = any(re.search(r"'\d{4}-\d\d-\d\d", sent.text) for sent in learner.statements)
+        if timed or len(query(db, untimely, [began])):
+            raise expect.Wrong(
+                "The column replaced is not filled by the database. Leave it out of the INSERT: its default is the "
+                "time of the transaction."
+            )
         if returned is not True:
             raise expect.Wrong(f"After a passage was replaced the result should be True; it is {returned!r}.")
-        if before == old:
+        if after == HOSTILE:
             yield "the passage has its new text and vector, and nothing else has changed, neither metadata nor marks"
-    yield "the old text is in the history, a row for each time"
+    yield "the old text is in the history, a row for each time, be it empty or NULL"
     unknown = FIRST_ID - int(rng.integers(1, 100))
     with expect.unchanged(db, ["passages", "marks", "history"], "Where there is no such passage"):
         returned = learner.call("replace_passage", learner.conn, unknown, newer, vector)
