@@ -386,6 +386,24 @@ WRONG_ANSWERS = {
         ),
     },
     "alternatives.create_marks": {
+        "passes over errors": (
+            "import psycopg2\n"
+            + instead("create_marks", ("def create_marks(", "def _create("))
+            + "\ndef create_marks(conn):\n    try:\n        _create(conn)\n    except psycopg2.Error:\n        pass",
+            "That there is no table passages is passed over in silence: let the error reach the caller",
+        ),
+        "no roll back": (
+            instead("create_marks", ("with conn, conn.cursor()", "with conn.cursor()")) + "\n    conn.commit()",
+            "After the error the transaction is still open: roll it back",
+        ),
+        "two transactions": (
+            "def create_marks(conn):\n"
+            "    with conn, conn.cursor() as cur:\n"
+            "        cur.execute('CREATE TABLE marks (reader text, passage bigint, PRIMARY KEY (reader, passage))')\n"
+            "    with conn, conn.cursor() as cur:\n"
+            "        cur.execute('ALTER TABLE marks ADD FOREIGN KEY (passage) REFERENCES passages ON DELETE CASCADE')",
+            "After the error the table marks is there. All of it belongs to one transaction",
+        ),
         "no foreign key": (
             instead("create_marks", (" REFERENCES passages ON DELETE CASCADE", "")),
             "A mark of a passage that does not exist is accepted",
@@ -438,6 +456,40 @@ WRONG_ANSWERS = {
         ),
     },
     "alternatives.search_marks": {
+        "LIKE": (
+            instead("search_marks", ("reader = %s", "reader LIKE %s")),
+            "The result for the reader .* holds a mark of another reader, whose name only resembles this one",
+        ),
+        "in small letters": (
+            instead("search_marks", ("reader = %s", "lower(reader) = lower(%s)")),
+            "The result for the reader .* holds a mark of another reader, whose name only resembles this one",
+        ),
+        "without blanks": (
+            instead("search_marks", ("[reader, embedding", "[reader.strip(), embedding")),
+            "The result for the reader .* holds a mark of another reader, whose name only resembles this one",
+        ),
+        "trimmed": (
+            instead("search_marks", ("reader = %s", "trim(reader) = trim(%s)")),
+            "The result for the reader .* holds a mark of another reader, whose name only resembles this one",
+        ),
+        "filters after more than k": (
+            instead(
+                "search_marks",
+                ("JOIN passages ON", "JOIN (SELECT * FROM passages ORDER BY embedding <=> %s LIMIT %s) AS passages ON"),
+                ("[reader, embedding, k]", "[embedding, 10 * k, reader, embedding, k]"),
+            ),
+            r"holds \d+ passages, although the reader has marked more",
+        ),
+        "filters after 100": (
+            "def search_marks(conn, reader, embedding, k):\n"
+            "    with conn, conn.cursor() as cur:\n"
+            "        cur.execute('''SELECT id FROM (SELECT id, embedding <=> %s AS distance FROM passages\n"
+            "                                       ORDER BY distance LIMIT 100) AS near\n"
+            "                       WHERE id IN (SELECT passage FROM marks WHERE reader = %s)\n"
+            "                       ORDER BY distance LIMIT %s''', [embedding, reader, k])\n"
+            "        return [id for id, in cur.fetchall()]",
+            r"holds \d+ passages, although the reader has marked more",
+        ),
         "everybody's marks": (
             instead("search_marks", ("WHERE reader = %s\n", "WHERE %s IS NOT NULL\n")),
             r"(holds the passage \d+, which this reader has not marked|holds a passage twice)",
@@ -739,11 +791,10 @@ OTHER_RIGHT_ANSWERS = {
         ),
         "said afterwards": (
             "def create_marks(conn):\n"
-            "    cur = conn.cursor()\n"
-            "    cur.execute('CREATE TABLE marks (reader text NOT NULL, passage bigint NOT NULL)')\n"
-            "    cur.execute('CREATE UNIQUE INDEX ON marks (passage, reader)')\n"
-            "    cur.execute('ALTER TABLE marks ADD FOREIGN KEY (passage) REFERENCES passages ON DELETE CASCADE')\n"
-            "    conn.commit()"
+            "    with conn, conn.cursor() as cur:\n"
+            "        cur.execute('CREATE TABLE marks (reader text NOT NULL, passage bigint NOT NULL)')\n"
+            "        cur.execute('CREATE UNIQUE INDEX ON marks (passage, reader)')\n"
+            "        cur.execute('ALTER TABLE marks ADD FOREIGN KEY (passage) REFERENCES passages ON DELETE CASCADE')"
         ),
     },
     "alternatives.search_marks": {

@@ -307,6 +307,12 @@ def create_marks(learner, db, rng) -> Iterator[str]:
         raise expect.Wrong(f"A passage cannot be deleted with its marks, which are to go with it: {said}.") from None
     expect.rows(db, "SELECT reader, passage FROM marks", [], [(ada, second), (ben, third)], "What is left of the marks")
     yield "with a passage its marks go, and no others"
+    query(db, "DROP TABLE marks, passages")
+    error = learner.error("create_marks", learner.conn)
+    _expect_told(learner, error, "That there is no table passages")
+    if query(db, "SELECT to_regclass('marks') AS marks").marks[0]:
+        raise expect.Wrong("After the error the table marks is there. All of it belongs to one transaction.")
+    yield "where there is no table passages nothing is made, and the caller learns of it"
 
 
 @question(
@@ -322,13 +328,15 @@ def create_marks(learner, db, rng) -> Iterator[str]:
     ],
 )
 def search_marks(learner, db, rng) -> Iterator[str]:
-    vectors = _make_passages(db, rng, 60)
+    vectors = _make_passages(db, rng, 1_000)
     ids = list(vectors)
     ada, ben = texts(rng, 2)
     few, embedding = int(rng.integers(2, 4)), _draw_vectors(rng, 1)[0]
     near = _ranked(vectors, embedding)
-    # Of the very nearest some are nobody's and some are another's, or several readers'.
-    marks = {ada: [*near[3:40:3], *near[5:20:5]], ben: [*near[2:40:4], near[3]], HOSTILE: near[4 : 4 + few]}
+    # Of the very nearest some are nobody's and some are another's, or several readers'; ben's are the farthest of all.
+    marks = {ada: [*near[3:40:3], *near[5:20:5]], ben: near[-12:], HOSTILE: near[4 : 4 + few]}
+    alike = ["AnnA", " Ann_", "Ann_", "ann_"]
+    marks |= {reader: near[place:60:4] for place, reader in enumerate(alike)}
     query(db, "CREATE TABLE marks (reader text, passage bigint REFERENCES passages, PRIMARY KEY (reader, passage))")
     rows = [(reader, id) for reader, marked in marks.items() for id in dict.fromkeys(marked)]
     with db.cursor() as cur:
@@ -339,6 +347,11 @@ def search_marks(learner, db, rng) -> Iterator[str]:
         _expect_ids(found, ids, what)
         allowed = {id: vectors[id] for id in marks.get(reader, [])}
         if strange := [id for id in found if id not in allowed]:
+            if reader in alike and all(id in near[:60] for id in found):
+                raise expect.Wrong(
+                    f"{what} holds a mark of another reader, whose name only resembles this one. Compare with =, and "
+                    "change nothing in the name."
+                )
             raise expect.Wrong(f"{what} holds the passage {strange[0]}, which this reader has not marked.")
         if len(found) < min(k, len(allowed)):
             raise expect.Wrong(
@@ -354,6 +367,8 @@ def search_marks(learner, db, rng) -> Iterator[str]:
     expect_found(ben, int(rng.integers(4, 7)), "The result for another reader")
     yield "the nearest of a reader's own marks come, the nearest first, in one statement"
     expect_found(HOSTILE, few + 3, "The result for a reader of few marks")
+    for reader in alike:
+        expect_found(reader, 15, f"The result for the reader {reader!r}")
     yield "where a reader has marked fewer than k, all come; a reader's name may be any text"
     expect_found("nobody", 3, "The result for a reader without marks")
     yield "a reader without marks gets an empty list"
