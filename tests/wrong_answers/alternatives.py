@@ -93,6 +93,13 @@ WRONG_ANSWERS = {
             instead("nearest_kept", ("vectors[keep]", "vectors"), ("ids[keep]", "ids")),
             r"holds the id \d+, whose row is not kept",
         ),
+        "a mask that puts them last": (
+            "def nearest_kept(ids, vectors, question, keep, k):\n"
+            "    similarity = vectors @ question / np.linalg.norm(vectors, axis=1)\n"
+            "    order = np.argsort(-np.where(keep, similarity, -np.inf))\n"
+            "    return ids[order[:k]].tolist()",
+            "The result where fewer than k rows are kept holds 9 ids, also of rows that are not kept. A mask puts",
+        ),
         "argpartition of too few": (
             instead(
                 "nearest_kept",
@@ -116,7 +123,7 @@ WRONG_ANSWERS = {
     "alternatives.search_hnsw": {
         "efSearch forgotten": (
             instead("search_hnsw", ("    index.hnsw.efSearch = ef_search\n", "")),
-            "as with the default efSearch. Set it before the search",
+            "as with another efSearch. Is `ef_search` given to the index, and before the search",
         ),
         "efConstruction after the vectors": (
             instead(
@@ -124,7 +131,11 @@ WRONG_ANSWERS = {
                 (SET_CONSTRUCTION, ""),
                 ("    index.hnsw.efSearch", f"{SET_CONSTRUCTION}    index.hnsw.efSearch"),
             ),
-            "as with the default efConstruction. Set it before the vectors are added",
+            "as with another efConstruction. Is `ef_construction` given to the index, and before the vectors",
+        ),
+        "an efConstruction of its own": (
+            instead("search_hnsw", ("efConstruction = ef_construction", "efConstruction = 40")),
+            "as with another efConstruction. Is `ef_construction` given to the index, and before the vectors",
         ),
         "m of its own": (
             instead("search_hnsw", ("shape[1], m,", "shape[1], 32,")),
@@ -212,7 +223,19 @@ WRONG_ANSWERS = {
         ),
         "a name with a typing error": (
             instead("search_chroma", ('where={"year"', 'where={"yaer"')),
-            "holds 0 texts, although more are",
+            "Nothing passes the filter, although .* under the name that `where` has",
+        ),
+        "years as texts": (
+            instead("search_chroma", ("int(year)", "str(year)")),
+            "Nothing passes the filter, although texts of .* is the year an int in the metadata",
+        ),
+        "as many as Chroma likes": (
+            instead("search_chroma", ("n_results=k, ", "")),
+            r"holds \d+ texts, although more are .* Chroma returns 10 unless `n_results` says how many",
+        ),
+        "numbers of rows": (
+            instead("search_chroma", ("[str(id) for id in ids]", "[str(row) for row in range(len(ids))]")),
+            r"holds \d+, which is no id that was given. It looks like the number of a row",
         ),
         "filters afterwards": (
             instead(
@@ -707,7 +730,10 @@ OTHER_RIGHT_ANSWERS = {
         "Euclidean distance of length 1": instead("search_hnsw", ("METRIC_INNER_PRODUCT", "METRIC_L2")),
         "lengths by FAISS, and a setting for the search": instead(
             "search_hnsw",
-            (f"index.add({NORMALISED})", "faiss.normalize_L2(vectors)\n    index.add(vectors)"),
+            (
+                f"index.add({NORMALISED})",
+                "vectors = vectors.copy()\n    faiss.normalize_L2(vectors)\n    index.add(vectors)",
+            ),
             ("    index.hnsw.efSearch = ef_search\n", ""),
             ("search(questions, k)", "search(questions, k, params=faiss.SearchParametersHNSW(efSearch=ef_search))"),
         ),

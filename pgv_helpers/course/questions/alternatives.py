@@ -61,6 +61,11 @@ def nearest_kept(learner, db, rng) -> Iterator[str]:
         _expect_ids(found, ids.tolist(), what)
         allowed = dict(zip(ids[keep].tolist(), vectors[keep]))
         if left_out := [id for id in found if id not in allowed]:
+            if set(found[: len(allowed)]) == set(allowed):
+                raise expect.Wrong(
+                    f"{what} holds {len(found)} ids, also of rows that are not kept. A mask puts them last; where few "
+                    "are kept, they come all the same."
+                )
             raise expect.Wrong(
                 f"{what} holds the id {left_out[0]}, whose row is not kept. What is counted among the kept rows is no "
                 "number of a row of all."
@@ -157,6 +162,10 @@ def search_chroma(learner, db, rng) -> Iterator[str]:
         text_of = dict(zip(ids.tolist(), contents))
         for id, text in found:
             if id not in text_of:
+                if -1 <= id < len(ids):
+                    raise expect.Wrong(
+                        f"{what} holds {id}, which is no id that was given. It looks like the number of a row."
+                    )
                 earlier = "is one of a call before" if id in given else "was not given in this call"
                 raise expect.Wrong(
                     f"{what} holds the id {id}, which {earlier}: does the collection hold what was added to it "
@@ -174,10 +183,15 @@ def search_chroma(learner, db, rng) -> Iterator[str]:
             and [id for id, _ in found] == _ranked(later, wanted)[:k] != _ranked(allowed, wanted)[:k]
         ):
             raise expect.Wrong(f"{what} lacks what is of the year {since} itself, which belongs to it.")
+        if allowed and not found:
+            raise expect.Wrong(
+                f"Nothing passes the filter, although texts of {since} or later were given. Chroma compares a number "
+                "with numbers only: is the year an int in the metadata, under the name that `where` has?"
+            )
         if len(found) < min(k, len(allowed)):
             raise expect.Wrong(
-                f"{what} holds {len(found)} texts, although more are of {since} or later. Filter first, "
-                "then take the nearest."
+                f"{what} holds {len(found)} texts, although more are of {since} or later. Chroma returns 10 unless "
+                "`n_results` says how many, and a filter afterwards makes fewer of them."
             )
         _expect_nearest([id for id, _ in found], allowed, wanted, k, what)
         given.update(ids.tolist())
@@ -618,8 +632,13 @@ def _expect_settings(recall: float, settings: tuple[int, int, int], recall_of: C
     if recall > 0.995:
         raise expect.Wrong(f"{what}: everything was compared, or nearly. These settings miss neighbours.")
     slips = {
-        (m, ef_construction, DEFAULT_EF_SEARCH): "the default efSearch. Set it before the search.",
-        (m, DEFAULT_EF_CONSTRUCTION, ef_search): "the default efConstruction. Set it before the vectors are added.",
+        (
+            m,
+            ef_construction,
+            DEFAULT_EF_SEARCH,
+        ): "another efSearch. Is `ef_search` given to the index, and before the search?",
+        (m, DEFAULT_EF_CONSTRUCTION, ef_search): "another efConstruction. Is `ef_construction` given to the index, "
+        "and before the vectors are added?",
         (DEFAULT_M, ef_construction, ef_search): "more links. Is m given to the index?",
     }
     slip = min(slips, key=difference)
