@@ -118,7 +118,7 @@ def test_nbgrader_generates_the_same_exercise(nbgrader_course, name):
     assert [cell.metadata for cell in released.cells] == [cell.metadata for cell in ours.cells]
 
 
-@pytest.mark.parametrize("name", ["02_crud", "07_rag"])
+@pytest.mark.parametrize("name", ["02_crud"])
 def test_nbgrader_grades_the_solved_and_the_unsolved(nbgrader_course, name):
     assert nbgrader(nbgrader_course, "generate_assignment", "--force", name)[0] == 0
     code, said = nbgrader(nbgrader_course, "autograde", name)

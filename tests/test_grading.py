@@ -30,9 +30,24 @@ EXERCISE_NAMES = sorted({question.exercise for question in all_questions().value
 SHORT = [name for name in EXERCISE_NAMES if not name.startswith("capstone")]
 
 
-def hand_in(folder: Path, learner: str, exercise: str, answers: dict[str, str] | None = None, before: str = "") -> Path:
-    """A notebook of this learner: the solved one, with other answers to some questions and a cell before all."""
-    notebook = nbformat.read(SOLUTIONS / f"{exercise}.ipynb", as_version=4)
+def hand_in(
+    folder: Path,
+    learner: str,
+    exercise: str,
+    answers: dict[str, str] | None = None,
+    before: str = "",
+    source: Path = SOLUTIONS,
+) -> Path:
+    """A notebook of this learner: the solved one, with other answers to some questions and a cell before all.
+
+    A capstone is handed in without the cells that only look at what was made; they take minutes, and nbval runs them.
+    """
+    notebook = nbformat.read(source / f"{exercise}.ipynb", as_version=4)
+    if exercise not in SHORT:
+        setup = next(cell for cell in notebook.cells if cell.cell_type == "code")
+        notebook.cells = [
+            cell for cell in notebook.cells if "nbgrader" in cell.metadata or cell is setup or cell.cell_type != "code"
+        ]
     by_id = {question.grade_id: question.name for question in questions_of(exercise)}
     for cell in notebook.cells:
         name = by_id.get(cell.metadata.get("nbgrader", {}).get("grade_id"))
@@ -63,9 +78,7 @@ def whole_course(tmp_path_factory) -> dict[tuple[str, str], Mark]:
     folder = tmp_path_factory.mktemp("course")
     for exercise in EXERCISE_NAMES:
         hand_in(folder, "solved", exercise)
-        unsolved = folder / "unsolved" / f"{exercise}.ipynb"
-        unsolved.parent.mkdir(exist_ok=True)
-        unsolved.write_bytes((EXERCISES / unsolved.name).read_bytes())
+        hand_in(folder, "unsolved", exercise, source=EXERCISES)
     for exercise in SHORT:
         for place in range(2):
             # Every other question, since some answers call those before.

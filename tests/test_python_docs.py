@@ -196,13 +196,16 @@ def test_what_was_read_is_kept_and_a_broken_file_is_read_anew(docs, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(python_docs, "_read_docstrings", None)
         pd.testing.assert_frame_equal(load(), docs)
-    kept.write_text('{"id": 1')
-    pd.testing.assert_frame_equal(load(), docs)
+    fresh = docs.head(3)
+    monkeypatch.setattr(python_docs, "_read_docstrings", lambda: fresh)
     with monkeypatch.context() as patch:  # another version of a package is another file
-        patch.setattr(python_docs, "_PARSED_PACKAGES", ("matplotlib",))
-        assert "tqdm" not in set(load().category)
-    monkeypatch.setenv("PGV_HOME", str(kept))  # where nothing can be kept
+        patch.setattr(python_docs, "_PARSED_PACKAGES", ("matplotlib", "tqdm", "numpy-next"))
+        pd.testing.assert_frame_equal(load(), fresh)
     pd.testing.assert_frame_equal(load(), docs)
+    kept.write_text('{"id": 1')
+    pd.testing.assert_frame_equal(load(), fresh)
+    monkeypatch.setenv("PGV_HOME", str(kept))  # where nothing can be kept
+    pd.testing.assert_frame_equal(load(), fresh)
 
 
 def test_a_missing_package_is_named(monkeypatch, tmp_path):
