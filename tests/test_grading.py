@@ -38,16 +38,8 @@ def hand_in(
     before: str = "",
     source: Path = SOLUTIONS,
 ) -> Path:
-    """A notebook of this learner: the solved one, with other answers to some questions and a cell before all.
-
-    A capstone is handed in without the cells that only look at what was made; they take minutes, and nbval runs them.
-    """
+    """A notebook of this learner: the solved one, with other answers to some questions and a cell before all."""
     notebook = nbformat.read(source / f"{exercise}.ipynb", as_version=4)
-    if exercise not in SHORT:
-        setup = next(cell for cell in notebook.cells if cell.cell_type == "code")
-        notebook.cells = [
-            cell for cell in notebook.cells if "nbgrader" in cell.metadata or cell is setup or cell.cell_type != "code"
-        ]
     by_id = {question.grade_id: question.name for question in questions_of(exercise)}
     for cell in notebook.cells:
         name = by_id.get(cell.metadata.get("nbgrader", {}).get("grade_id"))
